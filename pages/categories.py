@@ -3,7 +3,7 @@ them.
 """
 
 from app.categories import reasoning_words
-from app.categories.views import ABLATIONS, FREQUENCIES
+from app.categories.views import ABLATIONS, BESIDE_NULLS, FREQUENCIES
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
@@ -12,5 +12,6 @@ views.title()
 reasoning_words.counted(chosen_dictionary.choose(here.store))
 here.once(reasoning_words.scheme)
 views.show(FREQUENCIES, here)
+views.show(BESIDE_NULLS, here, heading=True, quiet=True)
 views.show(ABLATIONS, here, heading=True)
 chosen_dictionary.leave_if_asked()

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.crosscoder.filters import filtered
-from app.crosscoder.views import CHARTS, CLASSES, ENDS, LABELLING, NULLS, QUALITY, TABLE, TOP, TRAININGS
+from app.crosscoder.views import CHANCE, CHARTS, CLASSES, ENDS, LABELLING, NULLS, QUALITY, TABLE, TOP, TRAININGS
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
@@ -22,6 +22,7 @@ with charts:
     views.show(CHARTS, here)
 views.show(TOP, here, heading=True, quiet=True)
 views.show(ENDS, here, heading=True, quiet=True)
+views.show(CHANCE, here, heading=True, quiet=True)
 views.show(TABLE, here)
 views.show(LABELLING, here, quiet=True)
 chosen_dictionary.leave_if_asked()

@@ -1,6 +1,7 @@
 """A study of a tiny pair of models with a crosscoder: what interventions on features need, made in a second."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -8,9 +9,13 @@ import torch
 from backend import ids
 from backend.crosscoder import stored
 from backend.crosscoder.dictionary import Dictionary
+from backend.crosscoder.files import save
+from backend.crosscoder.null_kinds import TWIN
 from backend.models.loaded import LoadedModel
 from backend.models.loading import load_model
+from backend.store.dictionaries import null_folder
 from backend.store.publish import publish
+from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from tests import small_study
 from tests.conftest import make_tiny_model, tune
@@ -123,6 +128,41 @@ def add_dictionary(folder: Path, model_ids: list[str], d_model: int) -> str:
         writer.add("crosscoder", "all", tables)
         publish(writer)
     return name
+
+
+def add_twin(folder: Path, twin: Dictionary) -> str:
+    """Put `twin` in the place of the dictionary's frozen decoder, with frequencies as its own, and publish; returns the
+    null's id.
+    """
+    with closing(Store(folder)) as store:
+        name = store.dictionary_ids()[0]
+        frequency = store.features(name)["frequency"].tolist()
+    row = {
+        "null_id": "n1",
+        "dictionary_id": name,
+        "null": TWIN,
+        "number": 0,
+        "seed": 1,
+        "n_features": N_FEATURES,
+        "n_tokens": 900,
+        "n_judged": 300,
+        "variance_explained_base": 0.8,
+        "variance_explained_distilled": 0.7,
+        "l0": 2.0,
+        "dead_share": 1 / N_FEATURES,
+        "parameters": "{}",
+    }
+    unknown = ("top_category", "top_category_lift", "peak_share")
+    features = [
+        {"null_id": "n1", "feature": k, "nrn_l1": 0.5, "nrn_l2": 0.5, "nu_eps": 1.0, "nu_r": 1.0, "class": "shared"}
+        | {"frequency": frequency[k], **dict.fromkeys(unknown)}
+        for k in range(N_FEATURES)
+    ]
+    with StudyFolder(folder).writing("test") as writer:
+        writer.add("null_pairs", "all", {"null_dictionaries": [row], "null_features": features})
+        publish(writer)
+    save(twin, null_folder(folder, "n1"))
+    return "n1"
 
 
 def _model(loaded: LoadedModel, role: str) -> dict:

@@ -18,6 +18,7 @@ import torch
 from backend import ids
 from backend.crosscoder import stored
 from backend.crosscoder.dictionary import Dictionary
+from backend.schema.tables import TABLES
 from backend.store.publish import publish
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
@@ -321,8 +322,12 @@ def _training() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return [run], metrics
 
 
-def add_nulls(folder: Path, name: str) -> None:
-    """Two null pairs, one of two trainings, a frozen decoder and planted directions beside the crosscoder."""
+def add_nulls(folder: Path, name: str, *, evidence: bool = True) -> None:
+    """Two null pairs, one of two trainings, a frozen decoder and planted directions beside the crosscoder; with
+    `evidence`, what their features fire on, names, and the frozen decoder's features zeroed.
+
+    Feature 0 of each null fires twice as often before a word of self-reflection as elsewhere, and no other does.
+    """
     dictionaries, features, planted = [], [], []
     for kind, number in (("same", 0), ("noise", 0), ("noise", 1), ("frozen_decoder", 0), ("planted", 0)):
         null_id, width = f"n{kind}{number}", {"same": 0.01, "noise": 0.1}.get(kind, 0.0)
@@ -366,4 +371,49 @@ def add_nulls(folder: Path, name: str) -> None:
     tables = {"null_dictionaries": dictionaries, "null_features": features, "planted_directions": planted}
     with StudyFolder(folder).writing("test") as writer:
         writer.add("null_pairs", "all", tables)
+        if evidence:
+            writer.add("null_evidence", "all", _null_evidence([row["null_id"] for row in dictionaries[:-1]]))
+            writer.add("twin_ablations", "all", {"twin_ablations": _twin_ablations(folder, name)})
         publish(writer)
+
+
+def _null_evidence(null_ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+    fires = {"feature": 0, "category": "self-reflection", "n_tokens": 50, "n_fired": 10}
+    categories = [
+        {"null_id": null_id, "scheme": scheme} | fires
+        for null_id in null_ids
+        for scheme in ("reasoning", "before_reasoning")
+    ]
+    peaks = [
+        {
+            "null_id": "nfrozen_decoder0",
+            "feature": k,
+            "tokens": [HOSTILE[2], " Wait"],
+            "counts": [3, 2],
+            "n_examples": 5 if k else 9,
+            "promoted": [" but", " so"],
+        }
+        for k in range(N_FEATURES)
+        if k != SILENT
+    ]
+    return {"null_categories": categories, "null_peaks": peaks}
+
+
+def _twin_ablations(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Beside every choice of features of `add`: sets of the twin take between -0.75 and 0.75 of the target."""
+    store = Store(folder)
+    rows = []
+    for ranked, table in (("all", "feature_ablations"), ("firing", "firing_ablations")):
+        for row in store.whole_table(table).to_pylist():
+            if row["control"] == "features" and row["n_features"]:
+                own = {key: row[key] for key in TABLES["twin_ablations"].columns if key in row}
+                beside = {
+                    "ranked": ranked,
+                    "null_id": "nfrozen_decoder0",
+                    "effect": 0.0,
+                    "ci_low": -0.5,
+                    "ci_high": 0.5,
+                }
+                rows.append(own | beside | {"set_effects": [-0.25, 0.25] * 4})
+    store.close()
+    return rows

@@ -1,6 +1,7 @@
 """What the target words lose without the features that fire there."""
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -8,14 +9,18 @@ import streamlit as st
 from app.categories.reasoning_words import SCHEMES, scheme
 from app.figures.crosscoder import ablation_effects
 from app.shared import chosen_dictionary
+from app.shared.untrained_nulls import say_undone
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
-from app.shell.numbers import interval, number
+from app.shell.numbers import count, interval, number
+from backend.crosscoder.null_kinds import TWIN
+from backend.statistics.intervals import Interval, beyond, prediction
 from backend.store.store import Store
 
+_PLACE = ["role", "ranked", "category", "scheme", "nrn_above", "top_percent", "measure"]
 FEW = 50  # target tokens: Baek & Tegmark take 100
 REPORTED = (
     "Baek & Tegmark (2025, figure 2) zero, over 100 target tokens a category, features with NRN > 0.5 among the top k %"
@@ -52,6 +57,8 @@ def draw(here: Here, store: Store) -> None:
         bounds = [f"{above:g}" for above in sorted(rows["nrn_above"].unique())]
         above = selection.pick(ABOVE, "NRN above", bounds, width=140) if len(bounds) > 1 else bounds[0]
     part = rows[(rows["measure"] == measure) & (rows["scheme"] == on) & (rows["nrn_above"] == float(above))]
+    twin = studies.ask(store.twin_ablations, dictionary_id=dictionary.dictionary_id)
+    part = beside_twin(part, twin)
     st.plotly_chart(
         ablation_effects(part, measure=measure), key=keys.of("ablation_effects"), config={"displayModeBar": False}
     )
@@ -60,6 +67,17 @@ def draw(here: Here, store: Store) -> None:
     if words := _alike(part):
         st.caption(words)
     st.caption(f"{REPORTED} {said(part)}")
+    if twin.empty:
+        say_undone(
+            store,
+            dictionary,
+            "twin_ablations",
+            "frozen-decoder twin",
+            "the only control is this dictionary's own random features",
+            (TWIN,),
+        )
+    else:
+        st.caption(f"{against_twin(part)} {_BAND}")
     st.caption(_how(part, on, above))
     with st.expander("The numbers"):
         data_table(ablation_table(part), hide_index=True, row_height=28, height=420)
@@ -67,6 +85,49 @@ def draw(here: Here, store: Store) -> None:
             "Taken out: mean over tokens of ‖what is zeroed‖ / ‖residual stream‖. Fires on: mean share of the study's"
             " CoT tokens. Where the control takes out less, a smaller effect of it says little."
         )
+
+
+_BAND = (
+    "Shaded: where the effect of one more set of as many features of the frozen-decoder twin would lie (95 %, Student's"
+    " t over its sets, each on its share of the CoTs). They fire, each about as often as the one it stands for; along"
+    " their directions nothing was learned."
+)
+
+
+def beside_twin(rows: pd.DataFrame, twin: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `feature_ablations` with what the twin's sets do in the same place: `twin`, its effect, `band_low` and
+    `band_high`, `n_sets`, and `removed_twin`; NaN where they were not zeroed, and in the rows of random features.
+    """
+    bands = [prediction(effects) for effects in twin["set_effects"]]
+    found = pd.DataFrame(
+        {
+            **{name: twin[name] for name in _PLACE},
+            "control": "features",
+            "twin": twin["effect"],
+            "band_low": [band.low for band in bands],
+            "band_high": [band.high for band in bands],
+            "n_sets": [len(effects) for effects in twin["set_effects"]],
+            "removed_twin": twin["removed"],
+        }
+    )
+    return rows.merge(found.astype({"twin": float, "removed_twin": float}), on=[*_PLACE, "control"], how="left")
+
+
+def against_twin(rows: pd.DataFrame) -> str:
+    """Of how many choices of features the effect is beyond the twin's band, by model and category; larger k that zero
+    the same set again are not counted.
+    """
+    own = rows[(rows["control"] == "features") & rows["effect"].notna()]
+    own = own.sort_values("top_percent").drop_duplicates(["role", "category", "n_features"])
+    parts = []
+    for (role, name), part in own.groupby(["role", "category"], sort=True):
+        known = [out for row in part.itertuples() if (out := _is_beyond(row)) is not None]
+        parts.append(f"{role}, {name}: {sum(known)} of {len(known)} choices" if known else f"{role}, {name}: unknown")
+    return f"Beyond the twin's band: {'; '.join(parts)}." if parts else "Nothing was zeroed beside the twin."
+
+
+def _is_beyond(row: Any) -> bool | None:
+    return beyond(float("nan") if pd.isna(row.effect) else row.effect, Interval(row.band_low, row.band_high))
 
 
 def _alike(rows: pd.DataFrame) -> str:
@@ -138,8 +199,13 @@ def ablation_table(rows: pd.DataFrame) -> pd.DataFrame:
             "before": [number(value) for value in both["before"]],
             "change": [_effect(row.effect, row.ci_low, row.ci_high) for row in both.itertuples()],
             "random": [_effect(row.effect_random, row.ci_low_random, row.ci_high_random) for row in both.itertuples()],
+            "twin": [number(value) for value in both["twin"]],
+            "band of the twin": [interval(row.band_low, row.band_high) for row in both.itertuples()],
+            "beyond it": [{None: "unknown", True: "yes", False: ""}[_is_beyond(row)] for row in both.itertuples()],
+            "sets": [count(n) for n in both["n_sets"]],
             "taken out": [number(value) for value in both["removed"]],
             "by random": [number(value) for value in both["removed_random"]],
+            "by the twin": [number(value) for value in both["removed_twin"]],
             "fires on": [number(value) for value in both["frequency"]],
             "random fires on": [number(value) for value in both["frequency_random"]],
             "n tokens": both["n_targets"],

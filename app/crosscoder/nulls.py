@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.crosscoder.classes import how_compared
+from app.shared.untrained_nulls import say_untrained
 from app.shared.views import Here
 from app.shell import studies
 from app.shell.data_table import data_table
@@ -26,7 +27,6 @@ from backend.crosscoder.null_bands import (
 from backend.crosscoder.null_kinds import NULL_KINDS, PAIRS
 from backend.store.store import Store
 
-ASK = 'nulls = ["same", "noise", "frozen_encoder", "frozen_decoder", "planted"]'
 _MODELS = dict(zip(SIDES, ("base model", "distilled model"), strict=True))
 
 
@@ -44,7 +44,12 @@ def draw(here: Here, store: Store) -> None:
     """Features beyond the band that latent scaling confirms, and the nulls' own; or that there is no null pair."""
     found = here.once(band)
     if found is None:
-        _none(here.dictionary)
+        say_untrained(
+            here.dictionary,
+            "null pair",
+            "how many features are one model's own is not claimed, and the classes below are by fixed bounds, as it is"
+            " not known what NRN training alone gives",
+        )
         return
     norm, nulls = here.once(how_compared).norm, here.once(null_features)
     own = beyond_of_nulls(nulls, norm)
@@ -72,22 +77,6 @@ def draw(here: Here, store: Store) -> None:
 
 def _made_of(found: Band) -> str:
     return "; ".join(NULL_KINDS[one].label for one in found.kinds)
-
-
-def _none(dictionary: pd.Series) -> None:
-    if not isinstance(dictionary.training_id, str):
-        st.info(
-            "No null pair stands beside this dictionary, because it was read from a file: a null pair is the same"
-            " training. How many of its features are one model's own is not claimed; the classes below are by fixed"
-            " bounds."
-        )
-        return
-    st.info(
-        "No null pair was trained beside this dictionary, so it is not known what NRN training alone gives, and how"
-        " many features are one model's own is not claimed; the classes below are by fixed bounds. Add this line to its"
-        " table [crosscoder] in the study file, and run it again:"
-    )
-    st.code(ASK, language="toml")
 
 
 def _how_held(own: pd.DataFrame) -> str:

@@ -113,6 +113,8 @@ class Ablation(TypedDict):
     effect: float | None
     ci_low: float | None
     ci_high: float | None
+    band_low: NotRequired[float | None]  # of the frozen-decoder twin's sets, in rows of control features
+    band_high: NotRequired[float | None]
 
 
 @takes_rows
@@ -452,9 +454,9 @@ def category_frequencies(rows: Frame[FeatureOnCategory], *, norm: str) -> go.Fig
 @takes_rows
 def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Figure:
     """Change of the target token's logit (or log-probability) when the chosen features are zeroed, by how many are: one
-    panel a category, both models, beside random features as many; bars are 95 % intervals, and where there was nothing
-    to zero there is no mark. How many are zeroed stands below each k; a set that a smaller k zeroes too is drawn there
-    alone.
+    panel a category, both models, beside random features as many, and over the band of the frozen-decoder twin's sets
+    where there is one; bars are 95 % intervals, and where there was nothing to zero there is no mark. How many are
+    zeroed stands below each k; a set that a smaller k zeroes too is drawn there alone.
 
     `rows` are those of `DictionaryQueries.feature_ablations` of one ranking, measure, scheme and NRN threshold.
     """
@@ -470,13 +472,17 @@ def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Fig
     figure = make_subplots(
         rows=1, cols=len(categories), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.03
     )
-    figure.update_layout(template=TEMPLATE, height=430, margin={"l": 64, "r": 12, "t": 96, "b": 56})
+    figure.update_layout(template=TEMPLATE, height=430, margin={"l": 64, "r": 12, "t": 96, "b": 56}, barmode="overlay")
     named = set()
     for number, name in enumerate(categories, start=1):
         for (role, control), part in known[known["category"] == name].groupby(["role", "control"], sort=True):
             part = part.sort_values("top_percent").drop_duplicates("n_features")
             effect = part["effect"].to_numpy(dtype=float)
             label = role if control == "features" else f"{role}, random features"
+            if "band_low" in part and part["band_low"].notna().any():
+                band = f"{role}, band of the twin"
+                _add_band(figure, part[part["band_low"].notna()], band, MODELS[role], number, band not in named)
+                named.add(band)
             figure.add_scatter(
                 x=[f"{percent:g}" for percent in part["top_percent"]],
                 y=effect,
@@ -528,6 +534,26 @@ def ablation_effects(rows: Frame[Ablation], *, measure: str = "logit") -> go.Fig
         col=1,
     )
     return figure.update_layout(legend={"orientation": "h", "y": 1.16, "yanchor": "bottom", "x": 0})
+
+
+def _add_band(figure: go.Figure, rows: pd.DataFrame, name: str, colour: str, column: int, in_legend: bool) -> None:
+    """`band_low` to `band_high` at each k, behind the marks."""
+    low, high = rows["band_low"].to_numpy(dtype=float), rows["band_high"].to_numpy(dtype=float)
+    figure.add_bar(
+        x=[f"{percent:g}" for percent in rows["top_percent"]],
+        y=high - low,
+        base=low,
+        width=0.7,
+        marker={"color": colour, "line": {"width": 0}},
+        opacity=0.16,
+        name=name,
+        legendgroup=name,
+        showlegend=in_legend,
+        customdata=np.stack([low, high], axis=1),
+        hovertemplate=f"{name}, top %{{x}} %: %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}<extra></extra>",
+        row=1,
+        col=column,
+    )
 
 
 def _targets(rows: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@ loop.
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -18,6 +18,7 @@ _LOOK = {  # colour and symbol of an arm, by what it is
     "reconstruct": (ACCENT, "square"),
     "changed": (STEERED, "circle"),
     "random": (CONTROL, "circle-open"),
+    "twin": (CONTROL, "diamond-open"),
 }
 _PANELS = {"solved": "solved", "degenerate": "degenerate"}
 
@@ -26,7 +27,7 @@ class ArmShares(TypedDict):
     """What share of its samples an arm of one model solves, and what share is degenerate, with Wilson's interval."""
 
     model: str
-    arm: str  # base, changed, reconstruct, random
+    arm: str  # base, changed, reconstruct, random, twin
     label: str
     solved: float | None
     solved_low: float | None
@@ -36,6 +37,8 @@ class ArmShares(TypedDict):
     degenerate_low: float | None
     degenerate_high: float | None
     degenerate_n: int
+    band_low: NotRequired[float | None]  # where the controls would leave the share solved
+    band_high: NotRequired[float | None]
 
 
 @takes_rows
@@ -44,7 +47,7 @@ def shares_by_arm(rows: Frame[ArmShares]) -> go.Figure:
     and "k / n" beside it.
 
     `rows` are in the order in which they are drawn. A share that is not known has no point. The dotted line is the base
-    arm.
+    arm. A shade behind a change is the band of its controls.
     """
     if rows.empty or rows["solved"].isna().all():
         return blank("Nothing has been judged yet", height=160)
@@ -95,6 +98,22 @@ def _add_points(
             row=line,
             col=column,
         )
+    if quantity == "solved" and "band_low" in known:
+        for row in known[known["band_low"].notna()].itertuples():
+            place = labels.index(row.label)
+            figure.add_shape(
+                type="rect",
+                x0=max(row.band_low, 0.0),
+                x1=min(row.band_high, 1.0),
+                y0=place - 0.32,
+                y1=place + 0.32,
+                fillcolor=CONTROL,
+                opacity=0.22,
+                line={"width": 0},
+                layer="below",
+                row=line,
+                col=column,
+            )
     share, low, high, n = (known[name] for name in (quantity, f"{quantity}_low", f"{quantity}_high", f"{quantity}_n"))
     figure.add_scatter(
         x=share,

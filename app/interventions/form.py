@@ -23,7 +23,8 @@ from app.shell.progress import duration
 from app.shell.untrusted import one_line, show
 from backend.cot.prompts import Prompt, usual
 from backend.crosscoder import trials
-from backend.crosscoder.trials import Change, Trial
+from backend.crosscoder.stored import twin_of
+from backend.crosscoder.trials import Change, Trial, Twin
 from backend.errors import AnchorscopeError
 from backend.root import PRECOMPUTE
 from backend.store.intervention_queries import Interventions
@@ -259,9 +260,10 @@ def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | 
         rows.sort_values("feature")["frequency"].to_numpy(np.float64),
     )
     problem = problem or _missing_models(store, model_ids)
+    twin = twin_of(store, dictionary.dictionary_id)
     try:
         prompts = usual(store.prompts().to_dict("records"), model_ids)
-        cost = "" if asked is None else _cost(store.path, asked, model_ids, frequency, prompts)
+        cost = "" if asked is None else _cost(store.path, asked, model_ids, frequency, prompts, twin)
     except AnchorscopeError as error:
         asked, cost, problem = None, "", str(error)
     with st.container(border=True, key=keys.of("asked_intervention")):
@@ -299,16 +301,22 @@ def ask(store: Store, dictionary: pd.Series, rows: pd.DataFrame, asked: Trial | 
                 model_ids,
                 frequency,
                 prompts,
+                twin,
             )
 
 
 def _keep(
-    study: Path, asked: Sequence[Trial], model_ids: Sequence[str], frequency: np.ndarray, prompts: Mapping[str, Prompt]
+    study: Path,
+    asked: Sequence[Trial],
+    model_ids: Sequence[str],
+    frequency: np.ndarray,
+    prompts: Mapping[str, Prompt],
+    twin: Twin | None,
 ) -> None:
     kept = Interventions(study)
     try:
         for one in asked:
-            kept.ask(one.row(), one.arms(model_ids, frequency, prompts))
+            kept.ask(one.row(), one.arms(model_ids, frequency, prompts, twin=twin))
         running.start(study)
     except (AnchorscopeError, OSError) as error:
         show(str(error))
@@ -331,17 +339,23 @@ def _missing_models(store: Store, model_ids: Sequence[str]) -> str | None:
 
 
 def _cost(
-    study: Path, asked: Trial, model_ids: Sequence[str], frequency: np.ndarray, prompts: Mapping[str, Prompt]
+    study: Path,
+    asked: Trial,
+    model_ids: Sequence[str],
+    frequency: np.ndarray,
+    prompts: Mapping[str, Prompt],
+    twin: Twin | None,
 ) -> str:
     """Samples in words, of them those that are there, and a time where an earlier run tells the rate."""
-    arms = asked.arms(model_ids, frequency, prompts)
+    arms = asked.arms(model_ids, frequency, prompts, twin=twin)
     pairs = {(arm["arm_id"], problem) for arm in arms for problem in asked.problems}
     kept = Interventions(study)
     left = len(pairs - kept.done())
     n_arms = len(arms) // len(model_ids)
     words = (
         f"{len(model_ids)} model{'s' * (len(model_ids) > 1)} × {n_arms} arms (unedited, changed, reconstruction alone"
-        f"{', random features' if n_arms > 3 else ''}) × {len(asked.problems)} problems × {asked.n_samples} "
+        f"{', random features' if n_arms > 3 else ''}{', features of the frozen-decoder twin' if n_arms > 4 else ''}) ×"
+        f" {len(asked.problems)} problems × {asked.n_samples} "
         f"sample{'s' * (asked.n_samples > 1)} = {len(pairs) * asked.n_samples:,} samples"
     )
     if left < len(pairs):

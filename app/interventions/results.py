@@ -3,6 +3,7 @@ side by side.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from app.figures.intervention_effects import shares_by_arm
 from app.shared import chosen_dictionary
 from app.shared.answer_shares import part_of
 from app.shared.clicks import picked_rows
+from app.shared.untrained_nulls import say_untrained
 from app.shared.views import Here
 from app.shell import keys, selection
 from app.shell.data_table import data_table
@@ -23,18 +25,21 @@ from app.shell.numbers import interval
 from app.shell.numbers import number as figure
 from app.shell.untrusted import for_markdown, one_line, show, show_exactly
 from app.shell.vocabulary import FINISHES, spent_words
-from backend.crosscoder.accuracy import compare_arms, summarise_arms
+from backend.crosscoder.accuracy import ControlBand, compare_arms, control_band, summarise_arms
+from backend.crosscoder.null_kinds import TWIN
 from backend.crosscoder.trials import BASE, change_of
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
 from backend.schema.tables import FILLED
+from backend.statistics.intervals import UNKNOWN, beyond
 from backend.store.intervention_queries import Interventions
 from backend.store.store import Store
 
 _MOST_SHOWN = 8  # interventions at a time
 _MOST_COLUMNS = 4  # texts side by side
 ASKED = declare(Field("interventions", "intervention", None, of="dictionary"))
-_RANDOM = "random features"
+_RANDOM, _TWIN = "random features", "features of the frozen-decoder twin"
+_CONTROLS = {"random": _RANDOM, "twin": _TWIN}
 _ALONE, _BEYOND = "what the features do", "what the features do beyond the reconstruction"
 _LENGTHS = {"thinking": "thinking, tokens", "answering": "answer, tokens", "length": "all, tokens"}
 _SHARES = {"solved": "solved", "accuracy": "correct of judged", "cap": "cut at the cap", "degenerate": "degenerate"}
@@ -82,7 +87,7 @@ def _shown_arms(asked: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
             BASE: "unedited",
             "reconstruct": "reconstruction alone",
             "changed": change.short + which,
-            "random": f"{change.short}{which} · {_RANDOM}",
+            **{arm: f"{change.short}{which} · {words}" for arm, words in _CONTROLS.items()},
         }
         for arm in arms[arms["intervention_id"] == name].itertuples():
             key = arm.arm if arm.arm in (BASE, "reconstruct") else f"{name} {arm.arm}"
@@ -130,6 +135,8 @@ def contrasts(group: Group) -> list[tuple[str, str, str]]:
             pairs.append((changed, "reconstruct", _BEYOND))
         if random in keys:
             pairs.append((changed, random, "beyond other features that fire about as often"))
+        if (twin := f"{row['intervention_id']} twin") in keys:
+            pairs.append((changed, twin, "beyond features of the frozen-decoder twin that do"))
     return pairs
 
 
@@ -176,6 +183,49 @@ def _moved(row: Mapping[str, Any], level: float) -> str:
 
 def _points(low: float, high: float) -> str:
     return "[unknown]" if pd.isna(low) or pd.isna(high) else f"[{low:+.0%}, {high:+.0%}]"
+
+
+def bands(samples: pd.DataFrame, group: Group) -> dict[str, ControlBand]:
+    """By the key of each change that has samples of one model and a control with some: its effect and the controls'
+    band, against the arm without an edit, or where the residual stream is replaced against the reconstruction alone.
+    """
+    there = set(samples["arm"])
+    found: dict[str, ControlBand] = {}
+    for row in group.asked.to_dict("records"):
+        changed, against = f"{row['intervention_id']} changed", BASE if row["keep_error"] else "reconstruct"
+        controls = [key for arm in _CONTROLS if (key := f"{row['intervention_id']} {arm}") in there]
+        if controls and {changed, against} <= there:
+            found[changed] = control_band(samples, changed, controls, against=against)
+    return found
+
+
+def band_table(found: Mapping[str, ControlBand], group: Group) -> pd.DataFrame:
+    """One row a change and control, in words."""
+    labels = dict(zip(group.arms["key"], group.arms["label"], strict=True))
+    rows = [
+        {
+            "change": labels[changed],
+            "effect on solved": "unknown" if pd.isna(one.effect) else f"{one.effect:+.1%}",
+            "pairs": one.n,
+            "control": _CONTROLS[arm.rpartition(" ")[2]],
+            "sets": one.n_sets[arm],
+            "band of one more set": _points(*band),
+            "beyond it": {None: "unknown", True: "yes", False: ""}[beyond(one.effect, band)],
+        }
+        for changed, one in found.items()
+        for arm, band in one.controls.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def against_controls(found: Mapping[str, ControlBand], group: Group) -> str:
+    """Whether each effect is beyond its controls' band, in a sentence."""
+    labels = dict(zip(group.arms["key"], group.arms["label"], strict=True))
+    said = []
+    for changed, one in found.items():
+        words = {None: "not known yet against", True: "beyond", False: "within"}[one.is_beyond]
+        said.append(f"{labels[changed]}: {words} the band of the controls {_points(*one.band)}")
+    return f"{'; '.join(said)}." if said else ""
 
 
 # On the page
@@ -296,9 +346,11 @@ def _of_group(store: Store, group: Group, samples: pd.DataFrame, roles: Mapping[
     if samples.empty:
         st.caption("No sample is there yet.")
         return
-    summaries = {model: summarise_arms(own) for model, own in samples.groupby("model_id", sort=False)}
+    by_model = dict(iter(samples.groupby("model_id", sort=False)))
+    summaries = {model: summarise_arms(own) for model, own in by_model.items()}
+    found = {model: bands(own, group) for model, own in by_model.items()}
     st.plotly_chart(
-        shares_by_arm(figure_rows(group, summaries, roles)),
+        shares_by_arm(figure_rows(group, summaries, roles, found)),
         key=keys.of(f"shares_{key}"),
         config={"displayModeBar": False},
     )
@@ -311,6 +363,8 @@ def _of_group(store: Store, group: Group, samples: pd.DataFrame, roles: Mapping[
         short = [row for row in summaries[model_id] if row["n"] < n_wanted]
         st.markdown(f"**{role.capitalize()} model**")
         show(conclusion(rows, group))
+        if found[model_id]:
+            show(against_controls(found[model_id], group))
         data_table(
             contrast_table(rows, group),
             hide_index=True,
@@ -318,6 +372,14 @@ def _of_group(store: Store, group: Group, samples: pd.DataFrame, roles: Mapping[
             height="content",
             key=keys.of(f"contrasts_{key}_{role}"),
         )
+        if found[model_id]:
+            data_table(
+                band_table(found[model_id], group),
+                hide_index=True,
+                row_height=28,
+                height="content",
+                key=keys.of(f"bands_{key}_{role}"),
+            )
         data_table(
             arm_table(summaries[model_id], group),
             hide_index=True,
@@ -342,7 +404,37 @@ def _of_group(store: Store, group: Group, samples: pd.DataFrame, roles: Mapping[
             else ", which take samples of one problem for independent and are too narrow here."
         )
     )
+    if any(found.values()):
+        st.caption(
+            "Shaded, and in the table: where the share solved would lie if one more set of matched features were"
+            " changed in the place of those chosen (95 %, Student's t over a control's sets, each on the samples that"
+            " took it; of both controls the wider). Matched: feature by feature one of the 20 nearest in how often they"
+            " fire. The frozen-decoder twin learned by rows that stay as drawn: its directions mean nothing."
+        )
+    _say_of_twin(store, group)
     _side_by_side(store, group, samples, roles, key)
+
+
+def _say_of_twin(store: Store, group: Group) -> None:
+    """Why no features of a twin stand beside a change, where none do."""
+    arms = set(group.arms["arm"])
+    if "twin" in arms or "random" not in arms:
+        return
+    dictionary = store.dictionaries().set_index("dictionary_id", drop=False).loc[group.dictionary_id]
+    nulls = store.null_dictionaries(group.dictionary_id)
+    if not (nulls["null"] == TWIN).any():
+        say_untrained(
+            dictionary,
+            "frozen-decoder twin",
+            "the band is that of this dictionary's random features alone",
+        )
+    elif not group.asked["keep_error"].any():
+        st.caption("Where the residual stream is replaced the twin does not stand in: its reconstruction is another.")
+    else:
+        st.caption(
+            "The frozen-decoder twin does not stand beside this: it was asked for before the twin was trained, or the"
+            " twin's weights are not here. Where they are, asking for it again adds the twin."
+        )
 
 
 def _asked_in_words(group: Group) -> str:
@@ -361,24 +453,32 @@ def _asked_in_words(group: Group) -> str:
 
 
 def figure_rows(
-    group: Group, summaries: Mapping[str, Sequence[Mapping[str, Any]]], roles: Mapping[str, str]
+    group: Group,
+    summaries: Mapping[str, Sequence[Mapping[str, Any]]],
+    roles: Mapping[str, str],
+    bands_of: Mapping[str, Mapping[str, ControlBand]],
 ) -> pd.DataFrame:
-    """One row a model and arm that has samples, base first, as `shares_by_arm` takes them."""
+    """One row a model and arm that has samples, base first, as `shares_by_arm` takes them; `bands_of` each model."""
     names = [f"{quantity}{part}" for quantity in ("solved", "degenerate") for part in ("", "_low", "_high", "_n")]
     rows = []
     for model_id, role in roles.items():
         found = {row["arm"]: row for row in summaries.get(model_id, ())}
         for arm in group.arms[group.arms["model_id"] == model_id].itertuples():
             if arm.key in found:
+                one = bands_of.get(model_id, {}).get(arm.key)
+                before = math.nan if one is None else found[arm.key]["solved"] - one.effect
+                band = UNKNOWN if one is None else one.band
                 rows.append(
                     {
                         "model": role,
                         "arm": arm.arm,
                         "label": arm.label,
                         **{name: found[arm.key][name] for name in names},
+                        "band_low": before + band.low,
+                        "band_high": before + band.high,
                     }
                 )
-    return pd.DataFrame(rows, columns=["model", "arm", "label", *names])
+    return pd.DataFrame(rows, columns=["model", "arm", "label", *names, "band_low", "band_high"])
 
 
 def contrast_table(rows: Sequence[Mapping[str, Any]], group: Group) -> pd.DataFrame:
@@ -453,7 +553,7 @@ def _side_by_side(store: Store, group: Group, samples: pd.DataFrame, roles: Mapp
     )
     labels = dict(zip(group.arms["key"], group.arms["label"], strict=True))
     there = [name for name in labels if (own["arm"] == name).any()]
-    usual = [name for name in there if not name.endswith("random")][:_MOST_COLUMNS]
+    usual = [name for name in there if not name.endswith(tuple(_CONTROLS))][:_MOST_COLUMNS]
     picked = st.multiselect(
         "Arms",
         there,

@@ -6,14 +6,15 @@ every arm, so arms are compared in pairs.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from backend.crosscoder.trials import BASE
 from backend.models.interventions import InterventionError
-from backend.statistics.intervals import bootstrap_mean, wilson
+from backend.statistics.intervals import UNKNOWN, Interval, beyond, bootstrap_mean, prediction, wilson
 from backend.statistics.paired import mcnemar, paired_difference
 
 LENGTHS = {"length": "n_tokens", "thinking": "n_thinking", "answering": "n_answer"}  # column by name
@@ -91,6 +92,49 @@ def compare_arms(
             )
         rows += [{"arm": arm, "against": against, "quantity": name, **vars(paired)} for name, paired in found.items()]
     return rows
+
+
+@dataclass(frozen=True)
+class ControlBand:
+    """What a change does to the share solved, and where its controls say that the same change of features that were not
+    chosen would leave it.
+    """
+
+    effect: float  # share solved under the change less under the arm it is set against, mean over pairs of samples
+    n: int  # pairs
+    band: Interval  # the widest of the controls'; NaN, NaN where none has one
+    controls: dict[str, Interval]  # of each control arm
+    n_sets: dict[str, int]
+
+    @property
+    def is_beyond(self) -> bool | None:
+        return beyond(self.effect, self.band)
+
+
+def control_band(samples: pd.DataFrame, changed: str, controls: Sequence[str], *, against: str = BASE) -> ControlBand:
+    """The effect of arm `changed` beside control arms, whose samples take several sets of features in turn.
+
+    A control's band is where the effect of one more such set lies (95 %): `prediction` from the mean effects of its
+    sets, each on the samples that it was changed in, in pairs with `against`. A set has its share of the samples alone,
+    so that a band is wide where there are few. The band is the envelope of the controls.
+    """
+    keyed = samples.assign(solved=solved(samples).astype("Float64")).set_index(["problem_id", "sample"])
+    before = keyed.loc[keyed["arm"] == against, "solved"]
+
+    def effects(arm: str) -> pd.DataFrame:
+        own = keyed[keyed["arm"] == arm]
+        return own.assign(effect=own["solved"] - before.reindex(own.index)).dropna(subset=["effect"])
+
+    own = effects(changed)["effect"].astype(float)
+    found: dict[str, Interval] = {}
+    n_sets: dict[str, int] = {}
+    for arm in controls:
+        rows = effects(arm)
+        by_set = rows["effect"].astype(float).groupby(rows["features"].map(tuple)).mean()
+        found[arm], n_sets[arm] = prediction(by_set.to_numpy()), len(by_set)
+    known = [one for one in found.values() if not math.isnan(one.low)]
+    band = Interval(min(one.low for one in known), max(one.high for one in known)) if known else UNKNOWN
+    return ControlBand(float(own.mean()) if len(own) else math.nan, len(own), band, found, n_sets)
 
 
 def solved(samples: pd.DataFrame) -> pd.Series:

@@ -27,7 +27,7 @@ Source: "Decoding R1's CoT: Crosscoder Diffing and Steering Impact" (`replace`).
 """
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -176,6 +176,19 @@ class FeatureIntervention:
         """(|K|, the model's width) float64: the chosen features' decoder rows, in units of raw activations."""
         rows = self.dictionary.decoder[self.model, list(self.features), : self.dictionary.width(self.model)]
         return rows.double() / self.dictionary.scale[self.model].double()
+
+
+def as_much(change: Change, own: Sequence[int], dictionary: Dictionary, twin: Dictionary, model: int) -> Change:
+    """The change for features of a twin, which writes as much as it does for the features `own` of the dictionary: β of
+    steering times the mean norm of theirs over that of the twin's rows. Other changes follow from codes and stay.
+    """
+    if change.beta is None:
+        return change
+    norms = [
+        float(one.raw_rows(model)[list(some)].double().norm(dim=1).mean())
+        for one, some in ((dictionary, own), (twin, change.features))
+    ]
+    return replace(change, beta=change.beta * norms[0] / norms[1])
 
 
 # Accuracy runs

@@ -57,3 +57,4 @@ NULL_KINDS: Registry[NullKind] = Registry(
     error=AnchorscopeError,
 )
 PAIRS = tuple(kind.name for kind in NULL_KINDS.values() if kind.is_pair)
+TWIN = "frozen_decoder"  # whose features stand in for the dictionary's: labels, examples, interventions

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backend.store.dictionaries import DictionaryLost, folder_of, folder_with, put_whole
+from backend.crosscoder.null_kinds import TWIN
+from backend.crosscoder.trials import Twin
+from backend.store.dictionaries import DictionaryLost, folder_of, folder_with, null_folder, put_whole
 from backend.store.store import NoStore, Store
 
 if TYPE_CHECKING:
@@ -60,6 +62,15 @@ def check(store: Store) -> None:
     """
     for dictionary_id in store.dictionary_ids():
         read(store.path, dictionary_id)
+
+
+def twin_of(store: Store, dictionary_id: str) -> Twin | None:
+    """The dictionary's frozen decoder; None where none was trained, or its weights are not here."""
+    nulls = store.null_features(dictionary_id)
+    nulls = nulls[nulls["null"] == TWIN]
+    if nulls.empty or not null_folder(store.path, null_id := str(nulls["null_id"].iloc[0])).is_dir():
+        return None
+    return Twin(null_id, nulls.loc[nulls["null_id"] == null_id, "frequency"].to_numpy(np.float64))
 
 
 def decoder_row(study: Path, dictionary_id: str, *, sha256: str, model: int, feature: int) -> np.ndarray:

@@ -5,8 +5,13 @@ solves under it. Its arms, for each model of the dictionary:
 
 - `base` without an edit · `changed` · `reconstruct`, where the reconstruction replaces the residual stream and no
   feature is changed: what the dictionary's error does by itself · `random`, the same change of other features that fire
-  about as often, several sets of them, which samples take in turn. A change that leaves every code as it is has no
-  random arm.
+  about as often, several sets of them, which samples take in turn · `twin`, the same of as many sets of features of the
+  dictionary's frozen-decoder twin that do, where it was trained and the error is kept (replacing by the twin's
+  reconstruction would be another model). A change that leaves every code as it is has neither of the last two.
+
+Matched is how often features fire, feature by feature. What zeroing, scaling and patching write follows from codes and
+rows; `steer` writes β times rows, whose norms differ between dictionaries: the twin's β is the one that writes as much,
+by the mean norm of its set's rows and of the changed features'.
 
 The id of an arm follows from all that shapes its samples, and from nothing else: trials that share a control share its
 samples.
@@ -33,7 +38,7 @@ from backend.models.interventions import InterventionError
 from backend.schema.provenance import commit, versions
 
 OPERATIONS = ("zero", "scale", "steer", "patch", "reconstruct")
-ARMS = ("base", "changed", "reconstruct", "random")
+ARMS = ("base", "changed", "reconstruct", "random", "twin")
 BASE = "base"  # the arm without an edit
 SURPRISES = (1.5, 0.5)  # factors, both published as ruin
 MOST_FEATURES, MOST_SAMPLES, MOST_NEW_TOKENS, MOST_SETS = 512, 64, 2048, 16
@@ -140,6 +145,14 @@ class Sampling:
         return {name: value for name, value in asdict(self).items() if (name, value) != ("dtype", None)}
 
 
+@dataclass(frozen=True, eq=False)
+class Twin:
+    """A frozen-decoder twin of a dictionary, whose features may stand in for its own."""
+
+    null_id: str
+    frequency: np.ndarray  # (D,): share of tokens on which each fires
+
+
 @dataclass(frozen=True)
 class Trial:
     """A change, and the problems that each of the dictionary's models solves under it. Raises InterventionError."""
@@ -193,10 +206,16 @@ class Trial:
         }
 
     def arms(
-        self, model_ids: Sequence[str], frequency: np.ndarray, prompts: Mapping[str, Prompt] | None = None
+        self,
+        model_ids: Sequence[str],
+        frequency: np.ndarray,
+        prompts: Mapping[str, Prompt] | None = None,
+        *,
+        twin: Twin | None = None,
     ) -> list[dict[str, Any]]:
         """Its rows of feature_intervention_arms. `model_ids` are those of the dictionary, the base first; `frequency`
-        (D,) matches the random features; `prompts` has by model what the problems are asked under, left out: boxed.
+        (D,) matches the random features and those of the `twin`; `prompts` has by model what the problems are asked
+        under, left out: boxed.
         """
         change = self.change
         sets: dict[str, list[tuple[int, ...]]] = {BASE: [], "changed": [change.features], "reconstruct": [()]}
@@ -205,17 +224,24 @@ class Trial:
             del sets["changed"]
         elif self.n_random and not change.is_idle:
             sets["random"] = matched_features(frequency, change.features, self.n_random, seed=self.seed)
+            if twin is not None and change.keep_error and len(change.features) <= (twin.frequency > 0).sum():
+                sets["twin"] = matched_features(
+                    frequency, change.features, self.n_random, twin=twin.frequency, seed=self.seed
+                )
         rows = []
         for model_id in model_ids:
             prompt = (prompts or {}).get(model_id, BOXED)
             asked = [prompt.wording, prompt.settings] if prompt.settings else prompt.wording
             shared = [_RULE, asked, self.sampling.inputs, self.n_samples, self.seed]
             for arm, own in sets.items():
+                null_id = twin.null_id if twin is not None and arm == "twin" else None
                 made = (
                     []
                     if arm == BASE
                     else [self.dictionary_id, _essence(_RECONSTRUCT if arm == "reconstruct" else change), own]
                 )
+                if null_id is not None:
+                    made += [null_id, list(change.features)]
                 rows.append(
                     {
                         "intervention_id": self.intervention_id,
@@ -223,6 +249,7 @@ class Trial:
                         "arm": arm,
                         "arm_id": stable_id("a", model_id, *shared, *made),
                         "feature_sets": json.dumps([list(some) for some in own]),
+                        "null_id": null_id,
                     }
                 )
         return rows
@@ -331,30 +358,39 @@ def sampling_of(runs: pd.DataFrame) -> Sampling:
 
 
 def matched_features(
-    frequency: np.ndarray, features: Sequence[int], n_sets: int, *, seed: int = 0, nearest: int = 20
+    frequency: np.ndarray,
+    features: Sequence[int],
+    n_sets: int,
+    *,
+    twin: np.ndarray | None = None,
+    seed: int = 0,
+    nearest: int = 20,
 ) -> list[tuple[int, ...]]:
     """`n_sets` random sets, each of as many other features as `features`, that fire about as often.
 
     `frequency` (D,) is each feature's share of tokens on which it fires. Each chosen feature, in random order, gets one
     of the `nearest` features that are nearest to it in frequency, not among the chosen and not taken yet in this set.
+    With `twin`, the shares of another dictionary's features, the sets are of those: any of them that fires.
     """
-    frequency = np.asarray(frequency, np.float64)
+    frequency, there = (np.asarray(shares, np.float64) for shares in (frequency, frequency if twin is None else twin))
     own = np.asarray(features, np.int64)
-    if frequency.ndim != 1 or np.isnan(frequency).any():
+    if frequency.ndim != 1 or np.isnan(frequency).any() or np.isnan(there).any():
         raise InterventionError(
             "Features are matched by how often they fire, but frequencies are missing. Measure them first."
         )
-    others = np.setdiff1d(np.arange(len(frequency)), own)
+    others = np.setdiff1d(np.arange(len(frequency)), own) if twin is None else np.flatnonzero(there)
     if len(others) < len(own):
         raise InterventionError(
             f"{len(own)} of {len(frequency)} features are chosen; there are not as many others for a random control."
+            if twin is None
+            else f"{len(own)} features are chosen, but only {len(others)} of the twin fire."
         )
     sets = []
     for number in range(n_sets):
         rng = np.random.default_rng(seed_for("matched features", seed, number))
         free, taken = others, []
         for feature in rng.permutation(own):
-            distance = np.abs(frequency[free] - frequency[feature])
+            distance = np.abs(there[free] - frequency[feature])
             near = np.argpartition(distance, nearest - 1)[:nearest] if nearest < len(free) else np.arange(len(free))
             at = rng.choice(np.sort(near))
             taken.append(int(free[at]))

@@ -27,6 +27,8 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `head_attention`, `receiver_heads`, `receiver_reliability`, `received_attention`, `resampled_influences` and
 `influence_agreement`. 12 → 13: the column `p` came in, of the tables `importance` and `importance_given`.
 13 → 14: the columns `n_kept`, `departing_chunk` and `departing_similarity` came in, of `rollouts` and `added_rollouts`.
+14 → 15: the tables `null_categories`, `null_peaks` and `twin_ablations` came in, and the column `null_id` of
+`feature_intervention_arms`.
 """
 
 from collections.abc import Callable
@@ -99,6 +101,7 @@ _KEPT = ("n_kept", "departing_chunk", "departing_similarity")
 _CAME_IN: dict[int, dict[str, tuple[str, ...]]] = {
     13: {"importance": ("p",), "importance_given": ("p",)},
     14: {"rollouts": _KEPT, "added_rollouts": _KEPT},
+    15: {"feature_intervention_arms": ("null_id",)},
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 14
+SCHEMA_VERSION = 15
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
@@ -1162,6 +1162,38 @@ TABLES: dict[str, Table] = {
         "one row a direction that was planted",
         since=13,
     ),
+    "null_categories": Table(
+        ("null_id", "feature", "scheme", "category"),
+        {
+            "null_id": (TEXT, "of null_dictionaries"),
+            "feature": (INT, "of null_features"),
+            "scheme": (TEXT, "reasoning or before_reasoning, as in feature_categories"),
+            "category": (TEXT, "self-reflection, deductive, alternative or contrastive"),
+            "n_tokens": (INT, "tokens of the category"),
+            "n_fired": (INT, "of them, those on which the feature fires; above 0"),
+        },
+        "one row a feature of a null and reasoning category on whose tokens it fires; of planted ones there are none",
+        filled=(
+            Filled(
+                "null_evidence",
+                "What the features of this dictionary's nulls fire on and would be called is not known yet.",
+            ),
+        ),
+        since=15,
+    ),
+    "null_peaks": Table(
+        ("null_id", "feature"),
+        {
+            "null_id": (TEXT, "of null_dictionaries: a frozen decoder"),
+            "feature": (INT, "of null_features"),
+            "tokens": (TEXTS, "texts of the tokens on which it fires most, the commonest first, at most 5"),
+            "counts": (INTS, "how many of its examples each of them is"),
+            "n_examples": (INT, "its strongest tokens, at most 20, chosen as those of feature_examples"),
+            "promoted": (TEXTS, "texts of the 5 tokens that its row promotes most in the distilled model"),
+        },
+        "one row a feature of a frozen decoder that fires: what a suggested name is made of",
+        since=15,
+    ),
     "feature_categories": Table(
         ("dictionary_id", "feature", "scheme", "category"),
         {
@@ -1289,8 +1321,8 @@ TABLES: dict[str, Table] = {
             "arm": (
                 TEXT,
                 (
-                    "base (no edit), changed, reconstruct, or random (the change on other features that fire about as"
-                    " often)"
+                    "base (no edit), changed, reconstruct, random (the change on other features that fire about as"
+                    " often), or twin (on features of the dictionary's frozen-decoder twin that do)"
                 ),
             ),
             "arm_id": (
@@ -1301,6 +1333,7 @@ TABLES: dict[str, Table] = {
                 TEXT,
                 "JSON: lists of changed features, taken in turn by samples; none for base, one empty for reconstruct",
             ),
+            "null_id": (TEXT, "of null_dictionaries: whose features a twin arm's are; NULL for the others"),
         },
         "one row an intervention, model and arm",
     ),
@@ -1315,7 +1348,7 @@ TABLES: dict[str, Table] = {
             ),
             "model_id": (TEXT, "of models"),
             "seed": (INT, "seed of this sample's random numbers"),
-            "features": (INTS, "of features: those that were changed in it"),
+            "features": (INTS, "of features, in a twin arm of null_features: those that were changed in it"),
             "text": (TEXT, "all that the model wrote after the prompt"),
             "answer": (TEXT, "as written; NULL where none was given"),
             "is_correct": (
@@ -1991,6 +2024,36 @@ TABLES["firing_ablations"] = Table(
         ),
     ),
     since=8,
+)
+
+TABLES["twin_ablations"] = Table(
+    ("dictionary_id", "model_id", "ranked", "category", "scheme", "nrn_above", "top_percent", "measure"),
+    {
+        "dictionary_id": (TEXT, "of dictionaries"),
+        "model_id": (TEXT, "of models: as in feature_ablations"),
+        "ranked": (TEXT, "whose row this stands beside: all, of feature_ablations, or firing, of firing_ablations"),
+        **{name: _BY_RANK.columns[name] for name in ("category", "scheme", "nrn_above")},
+        "top_percent": (REAL, "k, as there"),
+        "measure": _BY_RANK.columns["measure"],
+        "null_id": (TEXT, "of null_dictionaries: the frozen decoder whose features are zeroed"),
+        "n_features": (INT, "zeroed at once, as many as there, that fire about as often"),
+        "n_targets": (INT, "target tokens, the same as there"),
+        "n_cots": (INT, "CoTs that they are in"),
+        "n_problems": (INT, "problems of these CoTs"),
+        "effect": (REAL, "measure with it less without, mean over targets"),
+        "ci_low": (REAL, "bootstrap 95 % interval over problems and sets; NULL for fewer than two"),
+        "ci_high": (REAL, "likewise"),
+        "set_effects": (REALS, "effect of each set, on the CoTs that it was zeroed in; the sets take CoTs in turn"),
+        "frequency": (REAL, "mean over the zeroed features of null_features.frequency"),
+        "removed": (REAL, "as in feature_ablations"),
+        "seed": (INT, "of the draws of targets, sets and intervals"),
+        "parameters": (TEXT, "JSON: layer, most targets, most of a CoT, sets, bootstrap draws"),
+    },
+    "one row a row of feature_ablations or firing_ablations with features: the same with features of a frozen decoder",
+    filled=(
+        Filled("twin_ablations", "No features of a frozen-decoder twin have been zeroed beside this dictionary's yet."),
+    ),
+    since=15,
 )
 
 TABLES |= {

@@ -84,6 +84,31 @@ def bootstrap_mean(values: Sequence[float], *, n_bootstrap: int = 2000, level: f
     return bootstrap_percentile(known[draws].mean(1), level)
 
 
+def prediction(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Where one more value like `values`, drawn alike and about normal, lies with this probability: mean ±
+    t·s·√(1 + 1/n), t of Student with n − 1 degrees of freedom.
+
+    NaN takes no part. Fewer than two values give NaN, NaN. Wider than the interval of the mean, for it asks about one.
+    """
+    _check_level(level)
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if known.size < 2:
+        return UNKNOWN
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(known.size - 1, (1 + level) / 2)) * known.std(ddof=1) * math.sqrt(1 + 1 / known.size)
+    return Interval(float(known.mean() - half), float(known.mean() + half))
+
+
+def beyond(value: float, band: Interval) -> bool | None:
+    """Whether the value lies outside, by more than rounding; None where either is unknown."""
+    if math.isnan(value) or math.isnan(band.low) or math.isnan(band.high):
+        return None
+    slack = 1e-9 * max(abs(band.low), abs(band.high))
+    return not band.low - slack <= value <= band.high + slack
+
+
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level is a share between 0 and 1, as 0.95, got {level}")

@@ -32,6 +32,11 @@ def beside(file: Path) -> Path:
     return file.with_suffix(".dictionaries")
 
 
+def null_folder(study: Path, null_id: str) -> Path:
+    """Where the weights of a null lie that was trained there: no part of the study, they travel with no pack."""
+    return study / "scratch" / f"null-{null_id}"
+
+
 def folder_with(study: Path, dictionary_id: str) -> Path:
     """The folder of one dictionary. Raises DictionaryLost where it is missing."""
     folder = folder_of(study) / dictionary_id

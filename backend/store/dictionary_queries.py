@@ -35,6 +35,14 @@ _OF_NRN_RMS = (
 )
 
 
+# Of rows `category`, `scheme` and `lift`: a feature's category with the largest lift in each scheme, and the lift.
+_BEST = ", ".join(
+    f"arg_max(category, lift) FILTER (scheme = '{scheme}') AS {scheme}, max(lift) FILTER (scheme = '{scheme}')"
+    f" AS {scheme}_lift"
+    for scheme in ("reasoning", "before_reasoning")
+)
+
+
 def _beside(side: str) -> str:
     return (
         f"LEFT JOIN models m_{side} ON m_{side}.model_id = d.{side}_model_id LEFT JOIN dictionary_fits f_{side} ON"
@@ -150,16 +158,38 @@ class DictionaryQueries:
         frequency there over its frequency on all tokens. NULL where there is none on which it fires at least 5 times
         with a lift above 1.
         """
-        best = ", ".join(
-            f"arg_max(category, lift) FILTER (scheme = '{scheme}') AS {scheme}, max(lift) FILTER (scheme = '{scheme}')"
-            f" AS {scheme}_lift"
-            for scheme in ("reasoning", "before_reasoning")
-        )
         return self.frame(
             "WITH lifts AS (SELECT c.feature, c.scheme, c.category, c.frequency / f.frequency AS lift FROM"
             " feature_categories c JOIN features f USING (dictionary_id, feature) WHERE c.dictionary_id = $dictionary"
-            f" AND c.n_fired >= 5) SELECT feature, {best} FROM lifts WHERE lift > 1 AND scheme <> 'function' GROUP BY"
+            f" AND c.n_fired >= 5) SELECT feature, {_BEST} FROM lifts WHERE lift > 1 AND scheme <> 'function' GROUP BY"
             " feature ORDER BY feature",
+            dictionary=dictionary_id,
+        )
+
+    def null_reasoning(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """One row a feature that fires of each of its nulls whose evidence is there, but the planted one: its NRN, and
+        its reasoning categories by the rule of `reasoning_categories`.
+        """
+        return self.frame(
+            "WITH there AS (SELECT DISTINCT null_id FROM null_categories), lifts AS (SELECT c.null_id, c.feature,"
+            " c.scheme, c.category, c.n_fired / c.n_tokens / f.frequency AS lift FROM null_categories c JOIN"
+            " null_features f USING (null_id, feature) WHERE c.n_fired >= 5), best AS (SELECT null_id, feature,"
+            f' {_BEST} FROM lifts WHERE lift > 1 GROUP BY null_id, feature) SELECT n.null_id, n."null", n.number,'
+            " f.feature, f.nrn_l1, f.nrn_l2, f.nrn_l2 AS nrn_rms, b.* EXCLUDE (null_id, feature) FROM null_features f"
+            " JOIN there USING (null_id) JOIN null_dictionaries n USING (null_id) LEFT JOIN best b ON b.null_id ="
+            " f.null_id AND b.feature = f.feature WHERE n.dictionary_id = $dictionary AND f.frequency > 0 ORDER BY"
+            ' n."null", n.number, f.feature',
+            dictionary=dictionary_id,
+        )
+
+    def null_peaks(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """One row a feature of its frozen decoder that fires: columns as of `peak_tokens`, and what function tag it
+        fires on most.
+        """
+        return self.frame(
+            "SELECT p.feature, p.tokens, p.counts, p.n_examples, p.promoted, f.frequency, f.top_category,"
+            " f.top_category_lift FROM null_peaks p JOIN null_features f USING (null_id, feature) JOIN"
+            " null_dictionaries n USING (null_id) WHERE n.dictionary_id = $dictionary ORDER BY p.feature",
             dictionary=dictionary_id,
         )
 
@@ -295,6 +325,17 @@ class DictionaryQueries:
             " dictionaries d USING (dictionary_id) LEFT JOIN there t USING (dictionary_id, category, scheme) WHERE"
             " a.dictionary_id = $dictionary ORDER BY a.ranked, a.category, role, a.scheme, a.nrn_above, a.top_percent,"
             " a.control, a.measure",
+            dictionary=dictionary_id,
+        )
+
+    def twin_ablations(self: _HasFrame, dictionary_id: str) -> pd.DataFrame:
+        """What zeroing matched features of its frozen decoder does, with the `role` of the model; columns as the
+        table's.
+        """
+        return self.frame(
+            "SELECT CASE a.model_id WHEN d.base_model_id THEN 'base' ELSE 'distilled' END AS role, a.* EXCLUDE"
+            " (dictionary_id) FROM twin_ablations a JOIN dictionaries d USING (dictionary_id) WHERE a.dictionary_id ="
+            " $dictionary ORDER BY a.ranked, a.category, role, a.scheme, a.nrn_above, a.top_percent, a.measure",
             dictionary=dictionary_id,
         )
 

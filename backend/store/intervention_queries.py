@@ -48,11 +48,12 @@ class Interventions:
         return StudyFolder(self._kept.folder.path / "interventions", manifest="none.jsonl")
 
     def ask(self, row: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]) -> bool:
-        """Keep what is asked, from now on work to do; whether it was new.
+        """Keep what is asked, from now on work to do; whether it was new, or has arms that it had not.
 
         Raises NotKept, and AnchorscopeError for wrong columns.
         """
-        if len(self.asked([row["intervention_id"]])):
+        ids = [row["intervention_id"]]
+        if len(self.asked(ids)) and {arm["arm_id"] for arm in arms} <= set(self.arms(ids)["arm_id"]):
             return False
         tables = {_ROW: arrow_rows(_ROW, [row]), _ARMS: arrow_rows(_ARMS, arms)}
         with self._kept.writing("keep an intervention") as writer:

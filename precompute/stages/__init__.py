@@ -36,6 +36,7 @@ from precompute.stages import (
     lens_quality,
     maps,
     neighbourhoods,
+    null_evidence,
     null_pairs,
     parallelograms,
     paths,
@@ -53,6 +54,7 @@ from precompute.stages import (
     sweep,
     tokens,
     training,
+    twin_ablations,
 )
 from precompute.units import Stage
 
@@ -85,8 +87,10 @@ STAGES: tuple[Stage, ...] = (
     features,
     splices,
     null_pairs,
+    null_evidence,
     ablations,
     firing_ablations,
+    twin_ablations,
     saes,
     pullback,
     interference,

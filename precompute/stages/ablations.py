@@ -8,7 +8,7 @@ Here k is of all features, to the letter of the source; the stage firing_ablatio
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ class Asked:
         each.
         """
         return list(
-            dict.fromkeys(chosen for arm in self.arms for chosen in (arm.features, _set_of(arm, number)) if chosen)
+            dict.fromkeys(chosen for arm in self.arms for chosen in (arm.features, set_of(arm, number)) if chosen)
         )
 
 
@@ -139,39 +139,62 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
 
 def computed(context: Context, units: Sequence[Unit], ranking: Ranking) -> Iterator[Finished]:
     """Rows of the ranking's table for each unit."""
-    study = context.study
     rows = {row["dictionary_id"]: row for row in codes_stage.dictionaries(context)}
     cots = {name: codes_stage.coded_cots(context, row) for name, row in rows.items()}
     by_id = {unit.unit_id: unit for unit in units}
-    asked = _asked(context, {tuple(name.split(".")[1:]) for name in by_id}, cots, ranking)
+    asked = asked_by(context, by_id, cots, ranking)
+    folders = {name: folder_of(context.store.path) / name for name in rows}
+    for name, found in zeroed_in(context, by_id, asked, folders):
+        _, dictionary_id, category = name.split(".")
+        here = asked[dictionary_id, category]
+        result = _rows(context, rows[dictionary_id], here, found, cots[dictionary_id]) if here.cots else []
+        yield finished(context, by_id[name], ranking.table, result)
+
+
+def finished(context: Context, unit: Unit, table: str, rows: Sequence[Mapping[str, Any]]) -> Finished:
+    """The unit with its rows, which lack what its name says."""
+    model_id, dictionary_id, category = unit.unit_id.split(".")
+    keys = {"dictionary_id": dictionary_id, "model_id": model_id, "category": category}
+    model = models.by_id(context.study)[model_id]
+    provenance = {"model_id": model_id, "dtype": model.dtype, "seed": context.study.seed} if rows else {}
+    return Finished(unit, {table: [keys | dict(one) for one in rows]}, provenance)
+
+
+def zeroed_in(
+    context: Context,
+    names: Iterable[str],
+    asked: Mapping[tuple[str, str], Asked],
+    folders: Mapping[str, Path],
+) -> Iterator[tuple[str, dict[str, "Changes"]]]:
+    """For each unit by its name, as soon as it is whole, what zeroing did in each of its CoTs; `folders` are those of
+    the weights, by dictionary.
+    """
+    rows = {row["dictionary_id"]: row for row in codes_stage.dictionaries(context)}
     by_model: dict[str, list[str]] = defaultdict(list)
-    for name in by_id:
+    for name in names:
         by_model[name.split(".")[0]].append(name)
-    for model_id, names in by_model.items():
+    for model_id, own in by_model.items():
         tasks = []
-        for name in names:
+        for name in own:
             _, dictionary_id, category = name.split(".")
             if not (here := asked[dictionary_id, category]).cots:
-                yield Finished(by_id[name], {ranking.table: []})
+                yield name, {}
                 continue
             row = rows[dictionary_id]
-            number, folder = codes_stage.models_of(row).index(model_id), folder_of(context.store.path) / dictionary_id
+            number = codes_stage.models_of(row).index(model_id)
             pairs = [(cot, here.zeroed(turn)) for turn, cot in enumerate(here.cots)]
             tasks += [
-                Task(name, folder, number, row["layer"], tuple(share))
+                Task(name, folders[dictionary_id], number, row["layer"], tuple(share))
                 for share in shares(pairs, context.engine.workers, _COTS_A_TASK)
             ]
-        found: dict[str, dict[str, Changes]] = {name: {} for name in names}
-        model = models.by_id(study)[model_id]
-        for part, changes in context.run(measure, tasks, model=models.spec(study, model)):
+        found: dict[str, dict[str, Changes]] = {name: {} for name in own}
+        model = models.by_id(context.study)[model_id]
+        for part, changes in context.run(measure, tasks, model=models.spec(context.study, model)):
             name, cot_id = part.split("/")
             found[name][cot_id] = changes
             _, dictionary_id, category = name.split(".")
-            if len(found[name]) == len((here := asked[dictionary_id, category]).cots):
-                result = _rows(context, rows[dictionary_id], here, found.pop(name), cots[dictionary_id])
-                keys = {"dictionary_id": dictionary_id, "model_id": model_id, "category": category}
-                provenance = {"model_id": model_id, "dtype": model.dtype, "seed": study.seed}
-                yield Finished(by_id[name], {ranking.table: [keys | one for one in result]}, provenance)
+            if len(found[name]) == len(asked[dictionary_id, category].cots):
+                yield name, found.pop(name)
 
 
 def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, "Changes"]]:
@@ -184,16 +207,16 @@ def measure(loaded: LoadedModel, task: Task) -> Iterator[tuple[str, "Changes"]]:
         yield part, target_changes(loaded, dictionary, task.model, task.layer, cot, sets)
 
 
-def _asked(
+def asked_by(
     context: Context,
-    wanted: set[tuple[str, ...]],
+    names: Iterable[str],
     cots: Mapping[str, Mapping[str, Mapping[str, Any]]],
     ranking: Ranking,
 ) -> dict[tuple[str, str], Asked]:
-    """By dictionary and category."""
+    """By dictionary and category, of the units of these names."""
     from backend.crosscoder.ablations import CodedText, drawn_targets
 
-    result = {}
+    wanted, result = {tuple(name.split(".")[1:]) for name in names}, {}
     for dictionary_id in sorted({name for name, _ in wanted}):
         n_targets = _wanted(context, dictionary_id).ablation_targets
         targets_of = {
@@ -252,7 +275,7 @@ def _nrn_of(row: Mapping[str, Any]) -> str:
     return "nrn_rms" if row["d_model"] is None else "nrn_l1"
 
 
-def _set_of(arm: Arm, number: int) -> tuple[int, ...]:
+def set_of(arm: Arm, number: int) -> tuple[int, ...]:
     """The random features of CoT `number`."""
     return arm.sets[number % N_SETS] if arm.sets else ()
 
@@ -265,7 +288,7 @@ def _rows(
     cots: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Rows of the ranking's table, without what is the same in all of them."""
-    from backend.crosscoder.ablations import MEASURES, MOST_A_COT, N_BOOTSTRAP, clustered_mean
+    from backend.crosscoder.ablations import MEASURES, clustered_mean
 
     ordered = [found[cot.text_id] for cot in asked.cots]
     problems = [cots[cot.text_id]["problem_id"] for cot in asked.cots]
@@ -273,20 +296,11 @@ def _rows(
     counts = np.array([len(cot.targets) for cot in asked.cots])
     overall = context.store.features(row["dictionary_id"])["frequency"].to_numpy(dtype=np.float64)
     before = sum(changes.before.sum(1) for changes in ordered) / counts.sum()
-    parameters = json.dumps(
-        {
-            "layer": row["layer"],
-            "targets": crosscoder_stage.wanted_of(context, row).ablation_targets,
-            "targets_of_a_cot": MOST_A_COT,
-            "sets": N_SETS,
-            "bootstrap": N_BOOTSTRAP,
-            **({"nrn": "rms"} if row["d_model"] is None else {}),
-        }
-    )
+    parameters = parameters_of(context, row)
     rows = []
     for arm in asked.arms:
         for control in ("features", "random"):
-            sets = [arm.features if control == "features" else _set_of(arm, number) for number in range(len(ordered))]
+            sets = [arm.features if control == "features" else set_of(arm, number) for number in range(len(ordered))]
             where = [asked.zeroed(number).index(chosen) if chosen else None for number, chosen in enumerate(sets)]
             for measure, name in enumerate(MEASURES):
                 effect, interval = math.nan, (math.nan, math.nan)
@@ -309,9 +323,9 @@ def _rows(
                         "n_cots": len(ordered),
                         "n_problems": len(set(problems)),
                         "before": before[measure],
-                        "effect": _known(effect),
-                        "ci_low": _known(interval[0]),
-                        "ci_high": _known(interval[1]),
+                        "effect": known(effect),
+                        "ci_low": known(interval[0]),
+                        "ci_high": known(interval[1]),
                         "frequency": float(np.mean([overall[list(chosen)].mean() for chosen in sets]))
                         if arm.features
                         else None,
@@ -325,5 +339,19 @@ def _rows(
     return rows
 
 
-def _known(value: float) -> float | None:
+def parameters_of(context: Context, row: Mapping[str, Any]) -> str:
+    """All that shaped the rows of a dictionary, JSON."""
+    from backend.crosscoder.ablations import MOST_A_COT, N_BOOTSTRAP
+
+    facts = {
+        "layer": row["layer"],
+        "targets": crosscoder_stage.wanted_of(context, row).ablation_targets,
+        "targets_of_a_cot": MOST_A_COT,
+        "sets": N_SETS,
+        "bootstrap": N_BOOTSTRAP,
+    }
+    return json.dumps(facts | ({"nrn": "rms"} if row["d_model"] is None else {}))
+
+
+def known(value: float) -> float | None:
     return None if math.isnan(value) else float(value)

@@ -67,7 +67,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             for first in range(0, len(todo), _COTS_AT_ONCE):
                 shards = recorded(recorder, some := todo[first : first + _COTS_AT_ONCE])
                 for cot in some:
-                    codes = _codes(dictionary, activations_of(shards, cot))
+                    codes = codes_of(dictionary, activations_of(shards, cot))
                     tables = {
                         "cot_codes": [
                             {"dictionary_id": name, "cot_id": cot["cot_id"], "tokens": _texts(tokenizer, cot), **codes}
@@ -111,7 +111,7 @@ def activations_of(shards: "Shards", cot: Mapping[str, Any]) -> np.ndarray:
     return shards.activations(rows)
 
 
-def _codes(dictionary: "Dictionary", activations: np.ndarray) -> dict[str, Any]:
+def codes_of(dictionary: "Dictionary", activations: np.ndarray) -> dict[str, Any]:
     """Columns of cot_codes for the codes that are not 0."""
     import torch
 

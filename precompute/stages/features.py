@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME, UNIT = "features", "part"
 RULE = 1  # of everything here: raise it when it changes
-_TOKEN_SECONDS = 6e-4  # a token read, for the estimate
+TOKEN_SECONDS = 6e-4  # a token read, for the estimate
 SCHEMES = [
     *(("function", category) for category in CATEGORIES),
     *(("reasoning", category) for category in TARGETS),
@@ -54,7 +54,7 @@ def estimate(of: Quantities) -> Estimate | None:
     if not (wanted := of.study.crosscoder):
         return None
     gigabytes = sum(one.n_features for one in wanted) * 2e-6
-    return of.line(NAME, 2 * len(wanted), gigabytes=gigabytes, seconds=of.read * len(wanted) * _TOKEN_SECONDS)
+    return of.line(NAME, 2 * len(wanted), gigabytes=gigabytes, seconds=of.read * len(wanted) * TOKEN_SECONDS)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
@@ -121,7 +121,7 @@ def _of_cots(context: Context, row: Mapping[str, Any], dictionary: "Dictionary")
     counts, windows = _second_look(context, row, dictionary, cots, findings)
     return {
         "features": features_frame(dictionary, findings),
-        "feature_categories": _categories(findings),
+        "feature_categories": categories_frame(findings),
         "feature_histograms": counts,
         "feature_examples": _examples(dictionary, findings, windows, chunks),
         "dictionary_fits": pd.DataFrame(
@@ -254,8 +254,10 @@ def features_frame(dictionary: "Dictionary", findings: "Findings") -> pd.DataFra
     return frame
 
 
-def _categories(findings: "Findings") -> pd.DataFrame:
-    """Features that fire at all, on categories that have tokens."""
+def categories_frame(findings: "Findings") -> pd.DataFrame:
+    """Rows of feature_categories, without their dictionary's name: features that fire at all, on categories that
+    have tokens.
+    """
     fired, present = np.flatnonzero(findings.frequency), np.flatnonzero(findings.category_tokens)
     counts = findings.category_fired[np.ix_(fired, present)]
     schemes = [SCHEMES[column] for column in present]

@@ -26,11 +26,12 @@ import pandas as pd
 from backend.cot.answers import Judge, grader
 from backend.cot.prompts import cot_prompt, usual
 from backend.crosscoder import trials
-from backend.crosscoder.stored import read_from
+from backend.crosscoder.stored import read_from, twin_of
 from backend.crosscoder.trials import Change, Sampling, Trial
 from backend.errors import AnchorscopeError
 from backend.live.available import choices
 from backend.schema.tables import TABLES
+from backend.store.dictionaries import null_folder
 from backend.store.intervention_queries import Interventions, Pair, left
 from backend.store.progress import Progress, State, write_progress
 from backend.store.store import Store
@@ -112,7 +113,8 @@ def ask_published(
         asked = [one for factor in trials.SURPRISES for one in trials.surprise(trial, factor)]
         model_ids = [one for one in (row.base_model_id, row.distilled_model_id) if isinstance(one, str)]
         prompts = usual(store.prompts().to_dict("records"), model_ids)
-        return sum(kept.ask(one.row(), one.arms(model_ids, features["frequency"], prompts)) for one in asked)
+        twin = twin_of(store, row.name)
+        return sum(kept.ask(one.row(), one.arms(model_ids, features["frequency"], prompts, twin=twin)) for one in asked)
 
 
 def estimate(of: Quantities, study: Path) -> Estimate | None:
@@ -142,6 +144,7 @@ class Batch:
     sampling: Sampling
     pairs: tuple[Pair, ...]
     changes: Mapping[str, tuple[Change, ...]]  # by arm: what its samples are under, in turn
+    twins: Mapping[str, tuple[str, tuple[int, ...]]]  # by twin arm: null_id, and what its features stand for
 
 
 @dataclass
@@ -218,26 +221,36 @@ class _Runner:
 
     def _sampled(self, batch: Batch, problems: Mapping[str, Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         """Rows of feature_intervention_samples, with those of feature_intervention_thoughts, a unit at a time."""
-        from backend.crosscoder.feature_interventions import FeatureIntervention, accuracy_run
+        from backend.crosscoder.feature_interventions import FeatureIntervention, accuracy_run, as_much
         from backend.models.sampling import SamplingParameters
 
         row = self._row(batch.dictionary_id)
         model_ids = [name for name in (row["base_model_id"], row["distilled_model_id"]) if name is not None]
         loaded, place = self._pair(model_ids, batch.sampling.dtype), model_ids.index(batch.model_id)
         made: dict[
-            Change, FeatureIntervention
+            tuple[str | None, Change], FeatureIntervention
         ] = {}  # one object for equal changes: rows that share it are encoded together
-        for change in {change for changes in batch.changes.values() for change in changes}:
-            made[change] = FeatureIntervention(
-                self._dictionary(batch.dictionary_id),
-                place,
-                row["layer"],
-                change.operation,
-                change.features,
-                factor=change.factor,
-                beta=change.beta,
-                keep_error=change.keep_error,
-            )
+
+        def of_arm(arm: str, change: Change) -> FeatureIntervention:
+            null_id, own = batch.twins.get(arm, (None, ()))
+            dictionary = self._dictionary(batch.dictionary_id)
+            if null_id is not None:
+                twin = self._twin(null_id)
+                change = as_much(change, own, dictionary, twin, place)
+                dictionary = twin
+            if (null_id, change) not in made:
+                made[null_id, change] = FeatureIntervention(
+                    dictionary,
+                    place,
+                    row["layer"],
+                    change.operation,
+                    change.features,
+                    factor=change.factor,
+                    beta=change.beta,
+                    keep_error=change.keep_error,
+                )
+            return made[null_id, change]
+
         wanted = list(dict.fromkeys(problem for _, problem in batch.pairs))
         if strangers := [name for name in wanted if name not in problems]:
             raise AnchorscopeError(
@@ -245,7 +258,7 @@ class _Runner:
             )
         prompt = usual(self.store.prompts().to_dict("records"), model_ids)[batch.model_id]
         prompts = {name: cot_prompt(loaded[place].tokenizer, problems[name]["question"], prompt) for name in wanted}
-        arms = {arm: tuple(made[change] for change in changes) for arm, changes in batch.changes.items()}
+        arms = {arm: tuple(of_arm(arm, change) for change in changes) for arm, changes in batch.changes.items()}
         others = {(problem, arm) for problem in prompts for arm in arms} - {
             (problem, arm) for arm, problem in batch.pairs
         }
@@ -294,6 +307,19 @@ class _Runner:
             self._dictionaries[dictionary_id] = read_from(self.store, dictionary_id)
         return self._dictionaries[dictionary_id]
 
+    def _twin(self, null_id: str) -> "Dictionary":
+        from backend.crosscoder.files import load
+
+        if null_id not in self._dictionaries:
+            folder = null_folder(self.store.path, null_id)
+            if not folder.is_dir():
+                raise AnchorscopeError(
+                    f"An intervention needs the weights of the frozen-decoder twin {null_id}, which travel with no pack"
+                    f" and are not at {folder}. Run it where the twin was trained, or forget it."
+                )
+            self._dictionaries[null_id] = load(folder)
+        return self._dictionaries[null_id]
+
     def _pair(self, model_ids: Sequence[str], dtype: str | None) -> list["LoadedModel"]:
         """The models, loaded once in each dtype asked for; None is their own.
 
@@ -339,16 +365,19 @@ def _batch(kept: Interventions, todo: Sequence[Pair]) -> Batch:
     """The first pair, and those that can be sampled together with it."""
     rows = {row["intervention_id"]: row for row in kept.asked().to_dict("records")}
     arms: dict[str, tuple[tuple[Any, ...], tuple[Change, ...]]] = {}
+    twins: dict[str, tuple[str, tuple[int, ...]]] = {}
     for one in kept.arms().to_dict("records"):
         row, facts = rows[one["intervention_id"]], json.loads(rows[one["intervention_id"]]["parameters"])
         sampling = Sampling(facts["temperature"], facts["top_p"], facts["max_new_tokens"], facts.get("dtype"))
         setting = (row["dictionary_id"], one["model_id"], int(row["n_samples"]), int(row["seed"]), sampling)
         if one["arm_id"] not in arms:
-            changes = trials.changes_of_arm(trials.change_of(row), one["arm"], one["feature_sets"])
-            arms[one["arm_id"]] = setting, changes
+            change = trials.change_of(row)
+            arms[one["arm_id"]] = setting, trials.changes_of_arm(change, one["arm"], one["feature_sets"])
+            if isinstance(one["null_id"], str):
+                twins[one["arm_id"]] = one["null_id"], change.features
     setting = arms[todo[0][0]][0]
     pairs = [pair for pair in todo if arms[pair[0]][0] == setting][: max(1, _MOST_AT_ONCE // setting[2])]
-    return Batch(*setting, tuple(pairs), {arm: arms[arm][1] for arm, _ in pairs})
+    return Batch(*setting, tuple(pairs), {arm: arms[arm][1] for arm, _ in pairs}, twins)
 
 
 @contextmanager

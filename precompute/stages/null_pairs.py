@@ -22,13 +22,14 @@ import pyarrow as pa
 
 from backend.crosscoder.null_kinds import NULL_KINDS, SHARE_PLANTED
 from backend.ids import seed_for, stable_id
-from backend.store.dictionaries import put_whole
+from backend.store.dictionaries import null_folder, put_whole
 from precompute.estimates import EFFICIENCY, Estimate, Quantities
 from precompute.recording import all_cores
 from precompute.stages import chunks as chunks_stage
 from precompute.stages import codes as codes_stage
 from precompute.stages import crosscoder as crosscoder_stage
 from precompute.stages import features as features_stage
+from precompute.study import Crosscoder
 from precompute.units import Context, Finished, Unit
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Null:
 
     @property
     def weights(self) -> Path:
-        return self.plan.context.scratch / f"null-{self.null_id}"
+        return null_folder(self.plan.context.weights, self.null_id)
 
     @property
     def checkpoint(self) -> Path:
@@ -121,8 +122,13 @@ def nulls_of(context: Context) -> list[Null]:
 
 
 def units(context: Context) -> list[Unit]:
+    return units_of(context, nulls_of(context))
+
+
+def units_of(context: Context, nulls: Sequence[Null]) -> list[Unit]:
+    """One a null, of what the study's CoTs say of it."""
     result = []
-    for null in nulls_of(context):
+    for null in nulls:
         if cots := list(codes_stage.coded_cots(context, null.row)):
             tags = stable_id("g", sorted(features_stage.first_tags(context).items()))
             inputs = {"cots": cots, "tags": tags, "chunks": chunks_stage.newest(context)}
@@ -130,10 +136,15 @@ def units(context: Context) -> list[Unit]:
     return result
 
 
+def n_trainings(wanted: Crosscoder) -> int:
+    """Of all its nulls."""
+    return sum(wanted.null_seeds if NULL_KINDS[kind].is_pair else 1 for kind in wanted.nulls)
+
+
 def estimate(of: Quantities) -> Estimate | None:
     n, operations = 0, 0.0
     for wanted in of.study.crosscoder:
-        own = sum(wanted.null_seeds if NULL_KINDS[kind].is_pair else 1 for kind in wanted.nulls)
+        own = n_trainings(wanted)
         a_step = 2.0 * wanted.batch * len(of.study.pair) * (of.d_model or 0) * wanted.n_features
         operations += own * wanted.n_steps * a_step
         n += own
@@ -150,8 +161,8 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
         for null in nulls_of(context):
             if null.unit_id not in todo:
                 continue
-            dictionary = _trained(null)
-            findings = _measured(null, dictionary)
+            dictionary = trained(null)
+            findings = measured(null, dictionary)
             tables = {
                 "null_dictionaries": [_row(null, dictionary, findings)],
                 "null_features": _features(null, dictionary, findings),
@@ -161,8 +172,8 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
             yield Finished(todo[null.unit_id], tables, {"seed": null.seed})
 
 
-def _trained(null: Null) -> "Dictionary":
-    """Its weights: those in scratch, or trained now."""
+def trained(null: Null) -> "Dictionary":
+    """Its weights: those in scratch, or trained now, which gives the same ones."""
     from backend.crosscoder.files import load, save
 
     if null.weights.is_dir():
@@ -194,7 +205,7 @@ def _facts(null: Null, learned: "Learned", seconds: float) -> dict[str, Any]:
     }
 
 
-def _measured(null: Null, dictionary: "Dictionary") -> "Findings":
+def measured(null: Null, dictionary: "Dictionary") -> "Findings":
     """On the study's CoTs, as `features` measures the crosscoder."""
     from backend.crosscoder.judge import judged
 

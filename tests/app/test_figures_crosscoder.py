@@ -201,6 +201,14 @@ def test_ablations_stand_beside_their_control_with_intervals():
     assert figure.layout.xaxis.ticktext == ("0.5<br>0", "1<br>3", "20<br>40", "50<br>=")
     assert figure.layout.xaxis.categoryarray == ("0.5", "1", "20", "50") and "nats" in figure.layout.yaxis.title.text
     assert "n = 100 of 125 tokens (80%)" in figure.layout.annotations[0].text
+    is_own = rows["control"] == "features"
+    banded = ablation_effects(
+        rows.assign(band_low=np.where(is_own, -0.5, np.nan), band_high=np.where(is_own, 0.25, np.nan)), measure="logit"
+    )
+    bars = [trace for trace in banded.data if trace.type == "bar"]
+    assert {bar.name for bar in bars} == {"base, band of the twin", "distilled, band of the twin"}
+    assert all(set(bar.base) == {-0.5} and set(bar.y) == {0.75} and list(bar.x) == ["1", "20"] for bar in bars)
+    assert len(banded.data) == len(figure.data) + len(bars)
     nothing = ablation_effects(rows.assign(effect=np.nan))
     assert not nothing.data and "No feature is both" in nothing.layout.annotations[0].text
 

@@ -72,3 +72,14 @@ def test_without_anything_judged_the_figure_says_so(rows, known):
     empty = rows.assign(solved=math.nan) if known else rows.head(0)
     figure = shares_by_arm(empty)
     assert not figure.data and "Nothing has been judged" in figure.layout.annotations[0].text
+
+
+def test_the_band_of_the_controls_is_shaded_behind_its_change_within_what_a_share_can_be(rows):
+    figure = shares_by_arm(
+        rows.assign(band_low=[None, -0.2, None, None, None], band_high=[None, 0.4, None, None, None])
+    )
+    (shade,) = [shape for shape in figure.layout.shapes if shape.type == "rect"]
+    assert (shade.x0, shade.x1) == (0.0, 0.4) and shade.y0 < figure.layout.yaxis.ticktext.index(
+        "×1.5 &lt;b&gt;"
+    ) < shade.y1
+    assert shade.layer == "below" and len(shares_by_arm(rows).layout.shapes) == 0

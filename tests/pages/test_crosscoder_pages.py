@@ -3,8 +3,10 @@ none.
 """
 
 import json
+import shutil
 from types import SimpleNamespace
 
+import duckdb
 import pandas as pd
 import pytest
 import streamlit as st
@@ -187,6 +189,57 @@ def test_the_headline_counts_what_is_beyond_the_null_pairs_and_confirmed(opened,
     classes = table(test, "band of the null pairs")
     assert classes["features"].tolist() == [2, 1, 1, 1] or classes["class"].tolist()[1] == "shared"
     assert len(table(test, "median peak share")) == 5
+
+
+def test_kinds_of_word_have_the_band_of_the_null_pairs_and_names_those_of_chance(opened, with_nulls):
+    """Feature 0 of every null has a lift of 2 on self-reflection; of the dictionary feature 1 and 3 fire there."""
+    test = opened("categories", with_nulls, nrn_norm="l2")
+    assert not test.exception and not test.info
+    rows = table(test, "band of the null pairs").set_index(["kind of word", "quantity"])
+    share = rows.loc[("self-reflection", "share of the features")]
+    assert share["n of the null pairs"] == "3 of 15 (20.0%)" and share["by chance (frozen decoder)"] == "1 of 5 (20.0%)"
+    assert share["beyond it"] == "" and share["n"].endswith(" of 5") and share["band of the null pairs"] != "unknown"
+    assert rows.loc[("alternative", "mean lift"), "beyond it"] == "unknown"
+    test = opened("crosscoder", with_nulls)
+    evidence = table(test, "frozen decoder").set_index("evidence")["frozen decoder"]
+    assert evidence["one token is at least half of its strongest ones"].startswith("4 of 5: 80.0%")
+    assert table(test, "feature of the twin")["suggested"].str.contains("promotes “but”").all()
+
+
+def test_zeroing_is_held_against_the_twin(opened, with_nulls):
+    """Band: sets of -0.25 and 0.25, t of 7 degrees; effects -0.5, -1 and -20."""
+    test = opened("categories", with_nulls)
+    rows = table(test, "band of the twin")
+    assert set(rows.loc[rows["top %"] == "0.5", "beyond it"]) <= {"", "unknown"}
+    assert set(rows.loc[rows["top %"] == "20", "beyond it"]) == {"yes"} and set(rows["sets"]) <= {"8", "–"}
+    assert "Beyond the twin's band: base, self-reflection: 2 of 3 choices" in words(test)
+
+
+@pytest.mark.parametrize("which", ("categories", "crosscoder"))
+def test_without_evidence_of_nulls_a_page_says_what_to_run_and_without_nulls_what_to_add(
+    opened, study, tmp_path_factory, which
+):
+    test = opened(which, study)
+    assert not test.exception and any('nulls = ["same", "noise"' in one.value for one in test.code)
+    folder = small_study.make(tmp_path_factory.mktemp("no evidence") / "small", **_EARLY)
+    small_dictionary.add_nulls(folder, small_dictionary.add(folder), evidence=False)
+    test = opened(which, folder)
+    assert not test.exception and "--stage null_evidence" in words(test) and not test.info
+    if which == "categories":
+        assert "--stage twin_ablations" in words(test)
+
+
+@pytest.mark.parametrize("which", ("categories", "crosscoder"))
+def test_a_store_of_before_there_was_evidence_of_nulls_opens(opened, with_nulls, tmp_path, which):
+    folder = shutil.copytree(with_nulls, tmp_path / "small")
+    generation = folder / "generations" / (folder / "CURRENT").read_text().strip()
+    with duckdb.connect(str(generation)) as connection:
+        for table in ("null_categories", "null_peaks", "twin_ablations"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("ALTER TABLE feature_intervention_arms DROP COLUMN null_id")
+        connection.execute("UPDATE about SET value = '14' WHERE name = 'schema_version'")
+    test = opened(which, folder)
+    assert not test.exception and "--stage null_evidence" in words(test)
 
 
 @pytest.mark.parametrize("which", ALL_PAGES)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 from rich.console import Console
 
@@ -105,6 +106,42 @@ def test_a_surprise_is_one_click_and_shows_what_the_reconstruction_does_alone(op
     assert "4 changes on 2 problems" in words(again)
     test.button(key="surprise_0.5").click().run()
     assert len(Interventions(study).asked()) == 6 and stage.n_left(study) == (16, 48)  # the controls and ×1 are there
+
+
+def test_the_controls_band_stands_beside_the_effect_and_without_a_twin_the_line_to_add(opened, study, started):
+    test = opened("interventions", study, change="zero", random_sets="2", **SELECTED)
+    test.button(key="run_intervention").click().run()
+    done(study)
+    test.run()
+    assert not test.exception
+    bands = tables_with(test, "band of one more set")
+    assert [frame["control"].tolist() for frame in bands] == [["random features"]] * 2
+    assert "the band of the controls" in words(test) and "was read from a file" in " ".join(i.value for i in test.info)
+    intervened_study.add_twin(study, intervened_study.weights(64))
+    test = opened("interventions", study, change="zero", random_sets="2", **SELECTED)
+    assert "asked for before the twin was trained" in words(test)
+    assert "random features, features of the frozen-decoder twin" in words(test) and "× 5 arms" in words(test)
+    test.button(key="run_intervention").click().run()
+    done(study)
+    test.run()
+    assert not test.exception and not test.info
+    bands = tables_with(test, "band of one more set")
+    assert [len(frame) for frame in bands] == [2, 2]
+    assert bands[0]["control"].tolist()[1] == "features of the frozen-decoder twin" and set(bands[0]["sets"]) <= {1, 2}
+    assert any("frozen-decoder twin" in one for one in tables_with(test, "compared")[0]["compared"])
+
+
+def test_a_study_of_before_opens_and_its_interventions_are_shown(opened, study, started):
+    test = opened("interventions", study, change="zero", **SELECTED)
+    test.button(key="run_intervention").click().run()
+    generation = study / "generations" / (study / "CURRENT").read_text().strip()
+    with duckdb.connect(str(generation)) as connection:
+        for table in ("null_categories", "null_peaks", "twin_ablations"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("ALTER TABLE feature_intervention_arms DROP COLUMN null_id")
+        connection.execute("UPDATE about SET value = '14' WHERE name = 'schema_version'")
+    test = opened("interventions", study, study="small")
+    assert not test.exception and len(table_with(test, "units done")) == 1
 
 
 def test_texts_stand_side_by_side_and_what_is_there_is_not_done_again(opened, study, started):

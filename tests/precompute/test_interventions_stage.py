@@ -4,6 +4,7 @@ end it goes on.
 
 import io
 import json
+import shutil
 from contextlib import closing
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from backend.cot.prompts import cot_prompt
 from backend.crosscoder.feature_interventions import FeatureIntervention, accuracy_run
-from backend.crosscoder.stored import read_from
+from backend.crosscoder.stored import read_from, twin_of
 from backend.crosscoder.trials import Change, Sampling, Trial, drawn_problems
 from backend.errors import AnchorscopeError
 from backend.models.loading import load_model
@@ -162,6 +163,52 @@ def test_shared_arms_are_sampled_once_and_scaling_by_1_changes_what_replacing_do
             and texts[replaced["changed"]] == texts[replaced["reconstruct"]]
         )
         assert texts[kept["base"]] != texts[kept["reconstruct"]], model_id
+
+
+def asked_with_twin(study, facts, change: Change) -> Trial:
+    """Asked with a twin whose matched features are the chosen ones."""
+    asked = trial(facts, change=change, n_random=1)
+    with closing(Store(study)) as store:
+        twin = twin_of(store, asked.dictionary_id)
+    arms = asked.arms(facts["models"], facts["frequency"], twin=twin)
+    assert [arm["arm"] for arm in arms if arm["null_id"]] == ["twin", "twin"]
+    own = {"feature_sets": json.dumps([list(change.features)])}
+    Interventions(study).ask(asked.row(), [arm | (own if arm["arm"] == "twin" else {}) for arm in arms])
+    return asked
+
+
+@pytest.mark.parametrize("change", [Change("zero", (1, 2)), Change("steer", (1, 2), beta=40.0)])
+def test_a_twin_that_is_the_dictionary_has_no_excess_and_steers_by_as_much_whatever_its_rows_lengths(
+    study, facts, change
+):
+    """Rows of thrice the length, and codes of a third: what is zeroed is the same, and so is what β writes."""
+    own = facts["dictionary"]
+    thrice = replace(own, decoder=3 * own.decoder, encoder=own.encoder / 3, encoder_bias=own.encoder_bias / 3)
+    intervened_study.add_twin(study, replace(thrice, threshold=own.threshold / 3))
+    asked_with_twin(study, facts, change)
+    work(study)
+    kept = Interventions(study)
+    texts = kept.samples(set(kept.arms()["arm_id"])).merge(kept.arms()[["arm_id", "arm"]], on="arm_id")
+    by_arm = {
+        arm: rows.sort_values(["model_id", "problem_id", "sample"])["text"].tolist()
+        for arm, rows in texts.groupby("arm")
+    }
+    assert by_arm["twin"] == by_arm["changed"] != by_arm["base"]
+
+
+def test_asking_again_adds_the_twin_that_was_trained_meanwhile_and_without_its_weights_that_is_said(study, facts):
+    ask(study, facts, trial(facts))
+    assert len(Interventions(study).arms()) == 8
+    intervened_study.add_twin(study, facts["dictionary"])
+    with closing(Store(study)) as store:
+        twin = twin_of(store, trial(facts).dictionary_id)
+    arms = trial(facts).arms(facts["models"], facts["frequency"], twin=twin)
+    kept = Interventions(study)
+    assert kept.ask(trial(facts).row(), arms) and not kept.ask(trial(facts).row(), arms)
+    assert len(kept.asked()) == 1 and len(kept.arms()) == 10 and stage.n_left(study) == (20, 20)
+    shutil.rmtree(study / "scratch")
+    with pytest.raises(AnchorscopeError, match="weights of the frozen-decoder twin n1"):
+        work(study)
 
 
 def test_stopped_or_killed_anywhere_it_goes_on_and_no_sample_changes(study, facts, pair, tmp_path, monkeypatch):

@@ -114,7 +114,7 @@ def test_what_has_no_samples_yet_is_in_no_row(trial):
     rows = contrast_rows(some, group)
     assert [row["words"] for row in rows] == ["what the features do"]
     summaries = {"mb": summarise_arms(some)}
-    assert figure_rows(group, summaries, PAIR)["label"].tolist() == ["unedited", "×1.5, error kept"]
+    assert figure_rows(group, summaries, PAIR, {})["label"].tolist() == ["unedited", "×1.5, error kept"]
     table = arm_table(summaries["mb"], group)
     assert table["solved"].tolist() == ["83% [64%, 93%]", "42% [24%, 61%]"]
     assert table["same text as unedited"].tolist() == ["", "24 of 24"]

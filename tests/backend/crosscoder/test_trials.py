@@ -14,6 +14,7 @@ from backend.crosscoder.trials import (
     Change,
     Sampling,
     Trial,
+    Twin,
     by_rule,
     change_of,
     changes_of_arm,
@@ -223,3 +224,39 @@ def test_another_prompt_or_setting_of_a_template_is_another_arm_and_the_usual_on
     usual = tuple(row["arm_id"] for row in trial().arms(PAIR, FREQUENCY))
     others = [BUILT_IN["plain"], replace(BOXED, arguments=(("enable_thinking", False),)), replace(BOXED, thinks=True)]
     assert ids(BOXED) == usual and len({usual, *map(ids, others)}) == 4
+
+
+def test_a_twin_stands_in_where_the_error_is_kept_and_changes_no_other_arm():
+    twin = Twin("n1", np.linspace(0, 0.6, 30))
+
+    def arms(asked: Trial, **more) -> dict:
+        return {(row["model_id"], row["arm"]): row for row in asked.arms(PAIR, FREQUENCY, **more)}
+
+    without, found = arms(trial()), arms(trial(), twin=twin)
+    assert set(found) - set(without) == {(model, "twin") for model in PAIR}
+    assert all(found[key] == row for key, row in without.items()) and {row["null_id"] for row in without.values()} == {
+        None
+    }
+    (base, distilled) = (found[model, "twin"] for model in PAIR)
+    assert base["feature_sets"] == distilled["feature_sets"] and base["arm_id"] != distilled["arm_id"]
+    assert len(json.loads(base["feature_sets"])) == trial().n_random and base["null_id"] == "n1"
+    other = arms(trial(), twin=replace(twin, null_id="n2"))["md", "twin"]
+    assert other["feature_sets"] == distilled["feature_sets"] and other["arm_id"] != distilled["arm_id"]
+    replaced = trial(change=Change("zero", (3, 11), keep_error=False))
+    idle = trial(change=Change("scale", (3,), factor=1.0))
+    silent = replace(twin, frequency=np.zeros(30))
+    for asked, of in ((replaced, twin), (idle, twin), (trial(n_random=0), twin), (trial(), silent)):
+        assert not any(arm == "twin" for _, arm in arms(asked, twin=of))
+
+
+def test_features_of_a_twin_are_matched_among_those_that_fire_the_same_numbers_too():
+    frequency = np.linspace(0, 1, 400) ** 3
+    shares = np.where(np.arange(400) % 2, frequency, 0.0)
+    sets = matched_features(frequency, (10, 200, 390), 30, twin=shares, nearest=8)
+    assert all(shares[list(some)].all() and len(set(some)) == 3 for some in sets)
+    assert all(abs(near - own) <= 20 for some in sets for near, own in zip(some, (10, 200, 390), strict=True))
+    assert (
+        matched_features(frequency, (11, 201), 2, twin=shares, nearest=1) == [(11, 201)] * 2
+    )  # itself, if it is there
+    with pytest.raises(InterventionError, match="only 2 of the twin fire"):
+        matched_features(frequency, (1, 2, 3), 1, twin=np.array([0.1, 0.0, 0.2]))

@@ -3,7 +3,15 @@ import math
 import numpy as np
 import pytest
 
-from backend.statistics.intervals import bootstrap_mean, bootstrap_percentile, wilson
+from backend.statistics.intervals import (
+    UNKNOWN,
+    Interval,
+    beyond,
+    bootstrap_mean,
+    bootstrap_percentile,
+    prediction,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +68,23 @@ def test_the_interval_of_a_mean_is_nearly_that_of_the_normal_law_and_moves_with_
 def test_one_value_gives_no_interval_of_its_mean():
     assert all(math.isnan(end) for end in bootstrap_mean([3.0, math.nan]))
     assert bootstrap_mean([3.0, 3.0]) == (3.0, 3.0)
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_one_more_value_lies_where_it_was_predicted_as_often_as_said(n):
+    rng = np.random.default_rng(0)
+    inside = [
+        low <= value <= high for *some, value in rng.normal(3, 2, (2000, n + 1)) for low, high in [prediction(some)]
+    ]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
+
+
+def test_of_fewer_than_two_values_nothing_is_predicted_and_of_equal_ones_themselves():
+    assert prediction([]) is prediction([1.0]) is prediction([1.0, math.nan]) is UNKNOWN
+    assert prediction([0.3] * 8) == pytest.approx((0.3, 0.3)) and beyond(0.3, prediction([0.3] * 8)) is False
+
+
+def test_beyond_is_outside_by_more_than_rounding_and_unknown_without_a_band():
+    band = Interval(0.1 + 0.2, 1.0)
+    assert [beyond(value, band) for value in (0.2, 0.3, 0.5, 1.0, 1.1)] == [True, False, False, False, True]
+    assert beyond(math.nan, band) is beyond(0.5, UNKNOWN) is None
