@@ -77,9 +77,9 @@ def _peaks(null: null_pairs.Null, dictionary: "Dictionary", findings: "Findings"
     counts = strongest.assign(token=token).groupby(["feature", "token"]).size().rename("n").reset_index()
     counts = counts.sort_values(["feature", "n", "token"], ascending=[True, False, True])
     by_feature = {int(feature): own for feature, own in counts.groupby("feature")}
-    loaded = loaded_pair(context.study, null.row["layer"])[1]
     if not live:
         return []
+    loaded = loaded_pair(context.study, null.row["layer"])[1]
     top = promoted(dictionary.raw_rows(1)[live], loaded, _MOST_TOKENS).top
     return [
         {

@@ -5,6 +5,7 @@ dictionary has its rows and its effects, to the number.
 import io
 import shutil
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -86,8 +87,7 @@ def itself(study, before, tmp_path_factory) -> StudyFolder:
         if not null.weights.is_dir():
             shutil.copytree(folder_of(folder.path) / null.row["dictionary_id"], null.weights)
         dictionary = read_from(null.plan.context.store, null.row["dictionary_id"])
-        dictionary.facts.setdefault("n_tokens", 1)
-        return dictionary
+        return replace(dictionary, facts={"n_tokens": 1, **dictionary.facts})
 
     matched = trials.matched_features
     with pytest.MonkeyPatch.context() as patch:
