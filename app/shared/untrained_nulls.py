@@ -14,8 +14,8 @@ def say_untrained(dictionary: pd.Series, null: str, unknown: str) -> None:
     """`null` in words, such as null pair; `unknown` says, without its full stop, what is not known without it."""
     if not isinstance(dictionary.training_id, str):
         st.info(
-            f"No {null} stands beside this dictionary, because it was read from a file, and a null is the same training."
-            f" So {unknown}."
+            f"No {null} stands beside this dictionary, because it was read from a file, and a null is the same"
+            f" training. So {unknown}."
         )
         return
     st.info(
