@@ -8,6 +8,7 @@ from app.shared import chosen_dictionary, feature_rows
 from app.shared.untrained_nulls import say_undone
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_table import data_table
 from app.shell.numbers import interval, number
 from backend.cot.reasoning import TARGETS
 from backend.crosscoder.null_bands import LEVEL
@@ -29,13 +30,13 @@ def draw(here: Here, store: Store) -> None:
     live = here.features[here.features["frequency"] > 0]
     nulls = studies.ask(store.null_reasoning, dictionary_id=dictionary.dictionary_id)
     rows = reasoning_bands(live, nulls, on, list(TARGETS), norm=norm)
-    st.dataframe(
+    data_table(
         words_table(rows, norm), hide_index=True, height="content", row_height=28, key=keys.of("reasoning_features")
     )
     st.caption(
         "A feature is of the kind of word on which it fires most, relative to how often it fires (its lift, above 1, on"
-        f" at least 5 tokens); live features alone. Band: of a share Wilson's {LEVEL:.0%} interval among the null"
-        f" pairs' features, of a mean the central {LEVEL:.0%} of means of as many features of that kind of a null pair;"
+        " at least 5 tokens); live features alone. Band: where the share of as many features of a null pair lies with"
+        f" {LEVEL:.0%} (beta-binomial), of a mean the central {LEVEL:.0%} of means of as many features of that kind;"
         " the widest of their kinds. By chance: the same of a frozen decoder, along whose directions nothing was"
         " learned. Intervals: 95 %, Wilson's of a share, bootstrap of a mean, as if features were independent."
     )

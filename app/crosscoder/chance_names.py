@@ -7,6 +7,7 @@ from app.shared import chosen_dictionary
 from app.shared.untrained_nulls import say_undone
 from app.shared.views import Here
 from app.shell import keys, studies
+from app.shell.data_table import data_table
 from app.shell.vocabulary import CATEGORIES, category
 from backend.crosscoder.label_suggestions import names_of
 from backend.crosscoder.null_kinds import TWIN
@@ -34,7 +35,7 @@ def draw(here: Here, store: Store) -> None:
     distilled = list(chosen_dictionary.roles(dictionary))[-1]
     peaks = studies.ask(store.peak_tokens, dictionary_id=dictionary.dictionary_id, model_id=distilled)
     rows = evidence(here.features, peaks, twin, list(CATEGORIES))
-    st.dataframe(evidence_table(rows), hide_index=True, height="content", row_height=28, key=keys.of("names_by_chance"))
+    data_table(evidence_table(rows), hide_index=True, height="content", row_height=28, key=keys.of("names_by_chance"))
     st.caption(
         "Suggested names rest on these. The frozen decoder learned from the same tokens by rows that stay as drawn: its"
         " features are random directions, named by the same rule. What they have as often is no evidence that a feature"
@@ -43,7 +44,7 @@ def draw(here: Here, store: Store) -> None:
     with st.expander("What its features would be called"):
         names = names_of(twin, twin)
         shown = twin.sort_values(["frequency", "feature"], ascending=[False, True]).head(_SHOWN)
-        st.dataframe(
+        data_table(
             pd.DataFrame(
                 {
                     "feature of the twin": shown["feature"],
