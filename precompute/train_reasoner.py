@@ -351,9 +351,9 @@ class _Gradients:
         from backend.models.finetune import completion_loss
 
         if self._half is None:
-            loss, n = completion_loss(self._wrapped, *_padded(batch))
-            (loss / n).backward()
-            return loss.item() / n
+            summed, n = completion_loss(self._wrapped, *_padded(batch))
+            (summed / n).backward()
+            return summed.item() / n
         n = sum(len(example.token_ids) - example.n_prompt for example in batch)
         total = 0.0
         for loss, gradients in self._threads.map(self._of_part, _dealt(batch, self._n)):

@@ -103,7 +103,7 @@ def _tables(here: Here, store: Store, found: Band) -> None:
             shares = share_bands(features, nulls, "top_category", list(CATEGORIES))
             _show(shares_table(shares[shares["n"] > 0], "top_category"))
         st.caption(
-            f"Band: what as many features of a null pair give, Wilson's {LEVEL:.0%} interval of its share, the widest"
+            f"Band: what as many features of a null pair give with {LEVEL:.0%} (beta-binomial), the widest"
             " of its kinds."
         )
         planted = studies.ask(store.planted_directions, dictionary_id=here.dictionary.dictionary_id)

@@ -10,27 +10,27 @@ from backend.store.store import Store
 ASK = 'nulls = ["same", "noise", "frozen_encoder", "frozen_decoder", "planted"]'
 
 
-def say_untrained(dictionary: pd.Series, null: str, unknown: str) -> None:
-    """`null` in words, such as null pair; `unknown` says, without its full stop, what is not known without it."""
+def say_untrained(dictionary: pd.Series, wanted: str, unknown: str) -> None:
+    """`wanted` in words, such as null pair; `unknown` says, without its full stop, what is not known without it."""
     if not isinstance(dictionary.training_id, str):
         st.info(
-            f"No {null} stands beside this dictionary, because it was read from a file, and a null is the same"
+            f"No {wanted} stands beside this dictionary, because it was read from a file, and a null is the same"
             f" training. So {unknown}."
         )
         return
     st.info(
-        f"No {null} was trained beside this dictionary, so {unknown}. Add this line to its table [crosscoder] in the"
+        f"No {wanted} was trained beside this dictionary, so {unknown}. Add this line to its table [crosscoder] in the"
         " study file, and run it again:"
     )
     st.code(ASK, language="toml")
 
 
 def say_undone(
-    store: Store, dictionary: pd.Series, stage: str, null: str, unknown: str, kinds: tuple[str, ...]
+    store: Store, dictionary: pd.Series, stage: str, wanted: str, unknown: str, kinds: tuple[str, ...]
 ) -> None:
     """What `stage` would say of nulls of these kinds is not there: they were not trained, or it has not run since."""
     nulls = studies.ask(store.null_dictionaries, dictionary_id=dictionary.dictionary_id)
     if nulls["null"].isin(kinds).any():
         say(undone(store.path, stage))
     else:
-        say_untrained(dictionary, null, unknown)
+        say_untrained(dictionary, wanted, unknown)

@@ -8,9 +8,9 @@
   alone: |ν^ε| < 0.2 and |ν^r| < 0.5, of 1/ν on the base side. The same rule counts each null training's own: against
   the band of the other trainings of its kind where there are any, and otherwise against its own, beyond which lies
   about 1 % of its features by construction; what latent scaling confirms of them is not by construction.
-- **Band of a share** (of features of a class, or of a top category): of each kind Wilson's 99 % interval of the share
-  among its pooled live features whose class or category is known; the envelope over the kinds. A count's band is that
-  times the crosscoder's own number of such features.
+- **Band of a share** (of features of a class, or of a top category): of each kind where the number among as many
+  features as the crosscoder has lies with 99 %, by its pooled live features whose class or category is known
+  (`share_prediction`); the envelope over the kinds.
 - **Power.** A planted direction is found where a live feature's row of the second model has a cosine of at least
   FOUND_COSINE with it, and the feature is beyond the band on the distilled side, and confirmed.
 """
@@ -23,7 +23,7 @@ import pandas as pd
 
 from backend.crosscoder.diff import confirmed
 from backend.crosscoder.null_kinds import PAIRS
-from backend.statistics.intervals import wilson
+from backend.statistics.intervals import share_prediction, wilson
 
 LEVEL = 0.99
 FOUND_COSINE = 0.7
@@ -101,7 +101,8 @@ def share_bands(features: pd.DataFrame, nulls: pd.DataFrame, column: str, values
     by_kind = [part[column].dropna() for _, part in pooled.groupby("null")] if len(pooled) else []
     rows = []
     for value in values:
-        ends = [wilson(int((part == value).sum()), len(part), LEVEL) for part in by_kind if len(part)]
+        ends = [share_prediction(int((part == value).sum()), len(part), len(own), LEVEL) for part in by_kind]
+        ends = [end for end in ends if not np.isnan(end.low)]
         rows.append(
             {
                 column: value,

@@ -3,8 +3,9 @@
 
 Of each category, among live features (they fire on a judged token):
 
-- **Share** of the features that have it, with Wilson's 95 % interval. Its band is of each kind of null pair Wilson's
-  99 % interval of the share among its pooled live features; the envelope of the kinds.
+- **Share** of the features that have it, with Wilson's 95 % interval. Its band is of each kind of null pair where
+  the share of as many features lies with 99 %, by its pooled live features (`share_prediction`); the envelope of the
+  kinds.
 - **Mean NRN** and **mean lift** of these features, with a bootstrap interval. Their band is what as many features of
   the same category of a null pair give: N_DRAWS means of that many, drawn with replacement among those of each kind; of
   each kind the central 99 %, and the envelope. A kind with fewer than two such features has none.
@@ -22,7 +23,14 @@ import pandas as pd
 from backend.crosscoder.null_bands import LEVEL
 from backend.crosscoder.null_kinds import PAIRS, TWIN
 from backend.ids import seed_for
-from backend.statistics.intervals import UNKNOWN, Interval, bootstrap_mean, bootstrap_percentile, wilson
+from backend.statistics.intervals import (
+    UNKNOWN,
+    Interval,
+    bootstrap_mean,
+    bootstrap_percentile,
+    share_prediction,
+    wilson,
+)
 
 N_DRAWS = 2000
 QUANTITIES = ("share", "nrn", "lift")
@@ -52,7 +60,9 @@ def reasoning_bands(
             "of_twin": len(twin),
         }
         share = len(own) / len(features) if len(features) else np.nan
-        band = _envelope([wilson(len(_of(kind, scheme, category)), len(kind), LEVEL) for kind in kinds])
+        band = _envelope(
+            [share_prediction(len(_of(kind, scheme, category)), len(kind), len(features), LEVEL) for kind in kinds]
+        )
         rows.append({**_row(category, "share", share, wilson(len(own), len(features)), band), **counts})
         for quantity, column in (("nrn", f"nrn_{norm}"), ("lift", f"{scheme}_lift")):
             values = own[column].dropna().to_numpy(float)

@@ -235,7 +235,7 @@ class Trial:
             shared = [_RULE, asked, self.sampling.inputs, self.n_samples, self.seed]
             for arm, own in sets.items():
                 null_id = twin.null_id if twin is not None and arm == "twin" else None
-                made = (
+                made: list[object] = (
                     []
                     if arm == BASE
                     else [self.dictionary_id, _essence(_RECONSTRUCT if arm == "reconstruct" else change), own]

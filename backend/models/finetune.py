@@ -332,11 +332,11 @@ class HalfModel:
         x = self._model.embed_tokens(torch.cat([tokens[:-1] for tokens in read]))
         cos, sin = (part[0, :, None].float() for part in self._model.rotary_emb(x[None], position_ids=positions[None]))
         for block in self._blocks:
-            x = _Block.apply(x, block, ends, cos, sin, *block.learned)  # type: ignore[no-untyped-call]
+            x = _Block.apply(x, block, ends, cos, sin, *block.learned)  # type: ignore[no-untyped-call]  # as above
         learned = torch.cat([torch.arange(1, len(t)) >= n for t, n in zip(read, n_prompt, strict=True)])
         targets = torch.cat([tokens[1:] for tokens in read])[learned]
         hidden = self._model.norm(x[learned])
-        loss: torch.Tensor = _HeadLoss.apply(hidden, self._head, targets)  # type: ignore[no-untyped-call]
+        loss: torch.Tensor = _HeadLoss.apply(hidden, self._head, targets)  # type: ignore[no-untyped-call]  # as above
         return loss, len(targets)
 
 

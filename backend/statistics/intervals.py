@@ -101,6 +101,19 @@ def prediction(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(float(known.mean() - half), float(known.mean() + half))
 
 
+def share_prediction(successes: int, n: int, of: int, level: float = 0.95) -> Interval:
+    """Where the share among `of` further trials lies with this probability, after `successes` of `n` like them:
+    beta-binomial quantiles under Jeffreys' prior, which know how uncertain both shares are. NaN, NaN without trials.
+    """
+    _check_level(level)
+    if not n or not of:
+        return UNKNOWN
+    from scipy.stats import betabinom
+
+    low, high = betabinom.interval(level, of, successes + 0.5, n - successes + 0.5)
+    return Interval(float(low) / of, float(high) / of)
+
+
 def beyond(value: float, band: Interval) -> bool | None:
     """Whether the value lies outside, by more than rounding; None where either is unknown."""
     if math.isnan(value) or math.isnan(band.low) or math.isnan(band.high):

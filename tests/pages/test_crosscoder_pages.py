@@ -192,7 +192,7 @@ def test_the_headline_counts_what_is_beyond_the_null_pairs_and_confirmed(opened,
 
 
 def test_kinds_of_word_have_the_band_of_the_null_pairs_and_names_those_of_chance(opened, with_nulls):
-    """Feature 0 of every null has a lift of 2 on self-reflection; of the dictionary feature 1 and 3 fire there."""
+    """Feature 0 of every null has a lift of 2 on self-reflection; of the dictionary none fires there often enough."""
     test = opened("categories", with_nulls, nrn_norm="l2")
     assert not test.exception and not test.info
     rows = table(test, "band of the null pairs").set_index(["kind of word", "quantity"])

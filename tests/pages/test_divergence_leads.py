@@ -1,6 +1,7 @@
 """The page of chains where importances have a permutation's p: what leads, what decides, and what is below chance."""
 
 import json
+import shutil
 from contextlib import closing
 
 import duckdb
@@ -26,6 +27,7 @@ def test_the_page_opens_on_what_chance_does_not_give_and_says_what_decides(tmp_p
 def test_the_page_says_what_rollouts_until_known_have_saved(tmp_path, opened):
     study = small_study.make(tmp_path / "small")
     assert "until known" not in words(opened("chains_of_thought", study))
+    study = shutil.copytree(study, tmp_path / "asked" / "small")  # nobody has it open
     generation = study / "generations" / (study / "CURRENT").read_text().strip()
     asked = json.dumps({"rollouts": {"n": 12, "until": 0.3}})
     with duckdb.connect(str(generation)) as connection:

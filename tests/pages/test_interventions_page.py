@@ -131,16 +131,17 @@ def test_the_controls_band_stands_beside_the_effect_and_without_a_twin_the_line_
     assert any("frozen-decoder twin" in one for one in tables_with(test, "compared")[0]["compared"])
 
 
-def test_a_study_of_before_opens_and_its_interventions_are_shown(opened, study, started):
+def test_a_study_of_before_opens_and_its_interventions_are_shown(opened, study, started, tmp_path):
     test = opened("interventions", study, change="zero", **SELECTED)
     test.button(key="run_intervention").click().run()
-    generation = study / "generations" / (study / "CURRENT").read_text().strip()
+    old = shutil.copytree(study, tmp_path / "old" / "small")  # nobody has it open
+    generation = old / "generations" / (old / "CURRENT").read_text().strip()
     with duckdb.connect(str(generation)) as connection:
         for table in ("null_categories", "null_peaks", "twin_ablations"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE feature_intervention_arms DROP COLUMN null_id")
         connection.execute("UPDATE about SET value = '14' WHERE name = 'schema_version'")
-    test = opened("interventions", study, study="small")
+    test = opened("interventions", old, study="small")
     assert not test.exception and len(table_with(test, "units done")) == 1
 
 

@@ -110,7 +110,7 @@ def test_each_pair_has_its_samples_its_effects_and_its_directions(study, folder)
     assert (pairs["anchor_importance"] >= 0.2).all() and (pairs["match_importance"] < 0.2).all()
     assert len(samples) == 3 * 2 * 2 * 3 * 2 and set(samples["role"]) == set(causation.ROLES)
     assert set(samples["direction_id"].dropna()) == set(rows["directions"]["direction_id"])
-    assert set(effects["arm"]) == {"steered", "random"} and len(effects) == 3 * 2 * 2 * 17
+    assert set(effects["arm"]) == {"steered", "random"} and len(effects) == 3 * 2 * 2 * 22
     for role in causation.ROLES:
         of_role = samples[samples["role"] == role].drop_duplicates("pair_id").set_index("pair_id")["chunk_id"]
         assert (of_role == pairs.set_index("pair_id")[f"{role}_id"]).all()

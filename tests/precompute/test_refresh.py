@@ -202,4 +202,4 @@ def test_dictionaries_are_read_from_beside_the_store_and_only_their_trainer_writ
     """In a refresh, what came with the pack lies beside the store, and what is trained in the run's own folder."""
     stages = Path(refreshing.__file__).parent / "stages"
     writers = {path.stem for path in stages.glob("*.py") if "context.weights" in path.read_text(encoding="utf-8")}
-    assert writers == {"saes"}
+    assert writers == {"saes", "null_pairs"}

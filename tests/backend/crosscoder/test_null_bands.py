@@ -6,7 +6,7 @@ import pytest
 
 from backend.crosscoder import null_bands
 from backend.crosscoder.null_bands import beyond, beyond_of_nulls, nrn_band, power, share_bands
-from backend.statistics.intervals import wilson
+from backend.statistics.intervals import share_prediction
 
 
 def features(nrn, *, nu=1.0, frequency=0.1, **more) -> pd.DataFrame:
@@ -66,12 +66,14 @@ def test_a_training_of_several_is_held_against_the_others():
     assert beyond_of_nulls(null([0.1], "planted"), "l2").empty
 
 
-def test_the_band_of_a_class_is_wilsons_of_the_pooled_nulls_times_the_features():
+def test_the_band_of_a_class_is_what_as_many_features_of_the_pooled_nulls_would_give():
     own = features([0.5] * 200, **{"class": ["shared"] * 150 + ["suspect"] * 50})
     pair = null([0.5] * 100, **{"class": ["shared"] * 90 + ["suspect"] * 10})
     rows = share_bands(own, pair, "class", ("shared", "suspect", "base only")).set_index("class")
     assert rows["n"].tolist() == [150, 50, 0] and set(rows["of"]) == {200}
-    assert tuple(rows.loc["suspect", ["low", "high"]]) == pytest.approx([200 * end for end in wilson(10, 100, 0.99)])
+    assert tuple(rows.loc["suspect", ["low", "high"]]) == pytest.approx(
+        [200 * end for end in share_prediction(10, 100, 200, 0.99)]
+    )
     assert rows.loc["base only", "low"] == 0 and 0 < rows.loc["base only", "high"] < 20
     without = share_bands(own, pair.iloc[:0], "class", ("shared",))
     assert without["low"].isna().all() and without["n"].tolist() == [150]

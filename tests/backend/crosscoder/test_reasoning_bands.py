@@ -7,7 +7,7 @@ import pytest
 from backend.cot.categories import CATEGORIES
 from backend.crosscoder.null_bands import LEVEL
 from backend.crosscoder.reasoning_bands import evidence, reasoning_bands
-from backend.statistics.intervals import Interval, beyond, wilson
+from backend.statistics.intervals import Interval, beyond, share_prediction, wilson
 
 TAGS = list(CATEGORIES)
 WORDS = ("self-reflection", "deductive")
@@ -53,7 +53,8 @@ def test_a_dictionary_that_is_its_own_null_is_nowhere_beyond():
     }
     first = rows.loc["self-reflection", "share"]
     assert (first.n, first.of, first.n_null, first.of_null, first.n_twin, first.of_twin) == (40, 400) * 3
-    assert (first.low, first.high) == wilson(40, 400) and (first.band_low, first.band_high) == wilson(40, 400, LEVEL)
+    assert (first.low, first.high) == wilson(40, 400)
+    assert (first.band_low, first.band_high) == share_prediction(40, 400, 400, LEVEL)
 
 
 def test_features_of_one_model_that_fire_on_reasoning_words_alone_lie_beyond():
@@ -72,7 +73,10 @@ def test_the_band_is_the_widest_of_the_pairs_and_no_twin_is_in_it():
     )
     rows = found(own, pd.concat([*pairs, null(live(100, 90), "frozen_decoder"), null(live(100, 90), "frozen_encoder")]))
     first = rows.loc["self-reflection", "share"]
-    assert (first.band_low, first.band_high) == (wilson(3, 300, LEVEL).low, wilson(60, 600, LEVEL).high)
+    assert (first.band_low, first.band_high) == (
+        share_prediction(3, 300, 200, LEVEL).low,
+        share_prediction(60, 600, 200, LEVEL).high,
+    )
     assert (first.n_null, first.of_null, first.n_twin, first.of_twin) == (63, 900, 90, 100)
 
 

@@ -10,6 +10,7 @@ from backend.statistics.intervals import (
     bootstrap_mean,
     bootstrap_percentile,
     prediction,
+    share_prediction,
     wilson,
 )
 
@@ -88,3 +89,18 @@ def test_beyond_is_outside_by_more_than_rounding_and_unknown_without_a_band():
     band = Interval(0.1 + 0.2, 1.0)
     assert [beyond(value, band) for value in (0.2, 0.3, 0.5, 1.0, 1.1)] == [True, False, False, False, True]
     assert beyond(math.nan, band) is beyond(0.5, UNKNOWN) is None
+
+
+def test_a_share_like_another_lies_in_its_prediction_as_often_as_said():
+    """Both shares of 10 %, of 400 and 300: about 1 % lie outside, where Wilson's of the first leaves 6 %."""
+    rng = np.random.default_rng(3)
+    before, after = rng.binomial(400, 0.1, 1500), rng.binomial(300, 0.1, 1500) / 300
+    bands = {k: (share_prediction(int(k), 400, 300, 0.99), wilson(int(k), 400, 0.99)) for k in set(before)}
+    outside = np.mean([[beyond(x, band) for band in bands[k]] for k, x in zip(before, after, strict=True)], axis=0)
+    assert outside[0] < 0.018 < 0.04 < outside[1]
+
+
+def test_a_share_is_predicted_more_widely_for_fewer_trials_and_not_at_all_without():
+    few, many = share_prediction(20, 200, 10), share_prediction(20, 200, 100_000)
+    assert few.low == 0 and few.high > many.high > 0.1 > many.low > 0
+    assert np.isnan(share_prediction(0, 0, 10).low) and np.isnan(share_prediction(1, 10, 0).high)

@@ -34,7 +34,7 @@ def row(name: str, **values) -> dict:
 
 def arms(name: str, *ids: str) -> list[dict]:
     return [
-        {"intervention_id": name, "model_id": "m", "arm": arm, "arm_id": own, "feature_sets": "[]"}
+        {"intervention_id": name, "model_id": "m", "arm": arm, "arm_id": own, "feature_sets": "[]", "null_id": None}
         for arm, own in zip(ARMS, ids, strict=True)
     ]
 
