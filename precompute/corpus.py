@@ -4,11 +4,14 @@
    reads).
 2. Traces written by rule (`backend.cot.traces`) for problems of their own seed, if so many are asked for: in the
    distilled model's prompt, the first of them.
-3. A file of other texts, and named corpora (`precompute.corpora`).
+3. A file of other texts, named corpora (`precompute.corpora`), and what the base model writes freely
+   (`precompute.base_texts`).
 
 Where a number of tokens is asked for, at least `reasoning_share` of them is the first kind: CoTs in an order of their
 own, then what rollouts wrote, each without the part that is its CoT's. The rest fills up to the number, in the order
-above; it never exceeds its share of what there is of reasoning.
+above; it never exceeds its share of what there is of reasoning, but by a part of its last text. Corpora and what the
+base model writes have equal parts of what the others leave, and the base model fills up what corpora lack: to the
+token.
 """
 
 import hashlib
@@ -27,7 +30,7 @@ from backend.cot.traces import trace
 from backend.cot.word_problems import generate
 from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
-from precompute import corpora, models
+from precompute import base_texts, corpora, models
 from precompute.study import Crosscoder, Study
 from precompute.units import Context
 
@@ -75,6 +78,7 @@ def _contents_of_a_budget(context: Context, wanted: Crosscoder) -> dict[str, Any
         "corpus": wanted.corpus,
         "tokens": wanted.tokens,
         "share": wanted.reasoning_share,
+        **({"base_texts": base_texts.recipe(context, wanted.max_tokens)} if wanted.base_texts else {}),
         "n_texts": len(cots) + len(rollouts),
     }
 
@@ -103,7 +107,7 @@ def _reasoning(context: Context, wanted: Crosscoder) -> tuple[list[dict[str, Any
 
 def has_others(wanted: Crosscoder) -> bool:
     """Whether it learns from what is no reasoning of the study's models."""
-    return bool(wanted.corpus or wanted.generated or wanted.texts)
+    return bool(wanted.corpus or wanted.generated or wanted.texts or wanted.base_texts)
 
 
 @dataclass(frozen=True)
@@ -154,10 +158,13 @@ def _of_file(wanted: Crosscoder) -> list[Source]:
 
 @dataclass(frozen=True)
 class Others:
-    """What is learned from beside reasoning, and where corpora were found: name to commit."""
+    """What is learned from beside reasoning, where corpora were found (name to commit), and how the base model wrote
+    what it wrote.
+    """
 
     sources: list[Source]
     revisions: dict[str, str | None]
+    base_texts: dict[str, Any] | None = None
 
 
 def others(context: Context, wanted: Crosscoder, n_tokens: int) -> Others:
@@ -180,15 +187,22 @@ def others(context: Context, wanted: Crosscoder, n_tokens: int) -> Others:
             found.append(source)
             left -= count(source.text.text)
     revisions: dict[str, str | None] = {}
+    share = left // max(1, len(wanted.corpus) + wanted.base_texts)
     for number, name in enumerate(wanted.corpus if left > 0 else ()):
-        share = left // len(wanted.corpus)
         file = context.scratch / f"corpus-{stable_id('c', name, share, wanted.max_tokens)}.jsonl"
         fetched = corpora.collected(name, file, n_tokens=share, count=count, longest=wanted.max_tokens * _MOST_CHARS)
         revisions[name] = fetched.revision
         for place, text in enumerate(fetched.texts):
             own = f"corpus-{number}-{place:07d}"
             found.append(Source(Text(own, text), own, 0))
-    return Others(found, revisions)
+            left -= count(text) if wanted.base_texts else 0
+    if not wanted.base_texts or left <= 0:
+        return Others(found, revisions)
+    own_words = base_texts.written(context, left, wanted.max_tokens)
+    for number, ids in enumerate(own_words.texts):
+        own = f"base-{number:07d}"
+        found.append(Source(Text(own, tokenizer.decode(ids), ids=ids), own, 0))
+    return Others(found, revisions, own_words.facts)
 
 
 def _whole(cot: Mapping[str, Any]) -> str:

@@ -125,8 +125,12 @@ class Quantities:
         """`tokens` go through the model `by` one kind of EFFICIENCY; `seconds` are what is no model's work."""
         minutes: float | None = seconds / 60
         if by is not None:
-            minutes = None
-            if self.machine is not None and self.parameters is not None:
-                rate = self.machine / (2 * self.parameters)
-                minutes = (tokens / (rate * EFFICIENCY[by]) + _START_SECONDS + seconds) / 60
+            models = self.seconds(tokens, by)
+            minutes = None if models is None else (models + _START_SECONDS + seconds) / 60
         return Estimate(stage, units, self.done.get(stage, 0), tokens, minutes, gigabytes)
+
+    def seconds(self, tokens: float, by: str) -> float | None:
+        """Of so many tokens through the model, by one kind of EFFICIENCY."""
+        if self.machine is None or self.parameters is None:
+            return None
+        return tokens / (self.machine / (2 * self.parameters) * EFFICIENCY[by])

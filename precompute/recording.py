@@ -3,9 +3,9 @@
 `scratch/` in the study's folder is nobody's ledger: what is missing there is recorded again by the stage that needs it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,28 +19,32 @@ if TYPE_CHECKING:
 
 @dataclass
 class Recorder:
-    """Records texts at one layer; the models are loaded when the first text is missing."""
+    """Records texts at one layer, and in the same passes at those `beside` it; the models are loaded when the first
+    text is missing.
+    """
 
     study: Study
     layer: int
     folder: Path
     dtype: str
     max_tokens: int
+    beside: Mapping[int, Path] = field(default_factory=dict)  # folders of other layers
     _pair: "list[LoadedModel] | None" = None
 
     def ensure(self, texts: "Sequence[Text]") -> None:
         """Records those of `texts` that are missing; when this returns they are on disk."""
         from backend.crosscoder.shards import record, recorded
 
-        if {text.text_id for text in texts} <= recorded(self.folder):
+        folders, names = {self.layer: self.folder, **self.beside}, {text.text_id for text in texts}
+        if all(names <= recorded(folder) for folder in folders.values()):
             return
         if self._pair is None:
-            self._pair = loaded_pair(self.study, self.layer)
-        for _ in record(self._pair, texts, self.layer, self.folder, dtype=self.dtype, max_tokens=self.max_tokens):
+            self._pair = loaded_pair(self.study, *folders)
+        for _ in record(self._pair, texts, folders, dtype=self.dtype, max_tokens=self.max_tokens):
             pass
 
 
-def loaded_pair(study: Study, layer: int) -> "list[LoadedModel]":
+def loaded_pair(study: Study, *layers: int) -> "list[LoadedModel]":
     """The pair's models, on the study's device. Raises AnchorscopeError for a layer that one of them lacks."""
     from backend.models.loading import load_model
 
@@ -48,7 +52,7 @@ def loaded_pair(study: Study, layer: int) -> "list[LoadedModel]":
         load_model(one.name, revision=one.revision, dtype=one.dtype, device=study.engine.device) for one in study.pair
     ]
     for one in pair:
-        models.require_layers([layer], one.n_layers, f"crosscoder.layer, for {one.name},")
+        models.require_layers(layers, one.n_layers, f"crosscoder.layer, for {one.name},")
     return pair
 
 

@@ -319,6 +319,17 @@ _OF_A_FILE = {
     "ablation_nrn",
     "ablation_targets",
 }  # what can be said of a dictionary that is read
+_OF_A_BUDGET = {"epochs", "rollouts", "corpus", "base_texts", "reasoning_share"}  # what needs a number of tokens
+_OF_TEXTS = (
+    "generated",
+    "texts",
+    "tokens",
+    "reasoning_share",
+    "rollouts",
+    "corpus",
+    "base_texts",
+    "max_tokens",
+)  # what chooses texts
 
 
 class Crosscoder(_Part):
@@ -352,6 +363,11 @@ class Crosscoder(_Part):
         max_length=16,
         description="with tokens: data sets of the hub (open-thoughts/OpenThoughts-114k,"
         " togethercomputer/RedPajama-Data-1T-Sample) or folders of such files, one or several, that fill the rest",
+    )
+    base_texts: bool = Field(
+        False,
+        description="with tokens: the base model's own free text fills the rest, as one more corpus; it writes from its"
+        " first token alone, at temperature 1, up to 512 tokens a text",
     )
     max_tokens: int = Field(1024, ge=2, le=MOST, description="longer texts are cut")
     centred: bool = Field(
@@ -401,7 +417,7 @@ class Crosscoder(_Part):
             raise ValueError(f"a dictionary that is read from a file is not trained: leave out {', '.join(idle)}")
         if self.scale is not None and self.dictionary is None:
             raise ValueError("scale is that of a dictionary from a file; a trained one finds its own")
-        if idle := sorted({"epochs", "rollouts", "corpus", "reasoning_share"} & given) if self.tokens is None else []:
+        if idle := sorted(_OF_A_BUDGET & given) if self.tokens is None else []:
             raise ValueError(f"{', '.join(idle)} are of a dictionary that learns from so many tokens: say tokens")
         if self.epochs is not None and "steps" in given:
             raise ValueError("epochs says how many steps there are: leave out steps")
@@ -433,6 +449,13 @@ class Crosscoder(_Part):
         if self.epochs is None or self.tokens is None:
             return self.steps
         return max(1, round(self.epochs * self.tokens / self.batch))
+
+    @property
+    def reads(self) -> tuple[Any, ...]:
+        """All that the texts it learns from follow from, beyond the study: of two that are alike in it they are the
+        same.
+        """
+        return tuple(getattr(self, name) for name in _OF_TEXTS)
 
     @property
     def makes(self) -> tuple[Any, ...]:

@@ -1,5 +1,5 @@
 """Activations on disk: the residual streams of one or two models at one layer, on the same tokens, in memory-mapped
-shards.
+shards. Several layers, each in a folder of its own, are recorded in one pass of each model over a text.
 
 A shard holds whole texts and is written once: activations (n_tokens, n_models, width), and beside them for each token
 the text, its place in it and its id. Its line in manifest.jsonl is written last, so a recording that was stopped goes
@@ -9,7 +9,7 @@ longer than all others, and would own the loss.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,19 +39,24 @@ class Text:
     text_id: str
     text: str
     start: int = 0  # character
+    ids: tuple[int, ...] | None = None  # its tokens, where a model wrote just these; None: as the tokenizer cuts it
+
+    @property
+    def digest(self) -> str:
+        return stable_id("t", self.text) if self.ids is None else stable_id("t", self.text, self.ids)
 
 
 def record(
     models: Sequence["LoadedModel"],
     texts: Iterable[Text],
-    layer: int,
-    folder: Path,
+    folders: Mapping[int, Path],
     *,
     dtype: str = "float16",
     tokens_a_shard: int = 65_536,
     max_tokens: int = 1024,
 ) -> Iterator[int]:
-    """Records what is missing; yields the tokens recorded so far after each text. Texts are cut at `max_tokens`.
+    """Records what is missing in `folders`, which are by layer: a text is read once for all layers that lack it. Yields
+    the tokens recorded so far, those of all layers, after each text that was read. Texts are cut at `max_tokens`.
 
     Raises ShardError for tokenizers that differ, for a folder that holds other texts, models, another layer or dtype,
     for a text that changed since it was recorded, and for values that float16 cannot hold.
@@ -59,6 +64,27 @@ def record(
     from backend.models.residuals import record_residuals
 
     require_one_tokenizer(models)
+    recordings = {
+        layer: _Recording(folder, _about(models, layer, dtype, max_tokens), tokens_a_shard)
+        for layer, folder in folders.items()
+    }
+    for text in texts:
+        lacking = {layer: one for layer, one in recordings.items() if one.lacks(text)}
+        if not lacking:
+            continue
+        ids, first = cut(models[0].tokenizer, text, max_tokens)
+        if len(ids) <= first:
+            continue
+        streams = [record_residuals(one, ids, list(lacking)) for one in models]
+        for layer, recording in lacking.items():
+            own = _side_by_side([stream[layer][first:].cpu().numpy() for stream in streams])
+            recording.add(text, own, ids[first:], first)
+        yield sum(recording.n_tokens for recording in recordings.values())
+    for recording in recordings.values():
+        recording.flush()
+
+
+def _about(models: Sequence["LoadedModel"], layer: int, dtype: str, max_tokens: int) -> dict[str, Any]:
     about = {
         "models": [
             {"name": one.name, "revision": one.revision, "dtype": one.dtype, "model_id": one.model_id} for one in models
@@ -70,42 +96,65 @@ def record(
     }
     if len({one.d_model for one in models}) > 1:
         about["widths"] = [one.d_model for one in models]
-    _begin(folder, about)
-    lines = _lines(folder)
-    done = {text: digest for line in lines for text, digest in line["texts"]}
-    n_tokens, pending = sum(line["n_tokens"] for line in lines), []
-    for text in texts:
-        digest = stable_id("t", text.text)
-        if text.text_id in done:
-            if done[text.text_id] != digest:
-                raise ShardError(
-                    f"{folder}: text {text.text_id} is not the one that was recorded under this id. Record into a new"
-                    " folder."
-                )
-            continue
-        ids, first = cut(models[0].tokenizer, text, max_tokens)
-        if len(ids) <= first:
-            continue
-        streams = _side_by_side([record_residuals(one, ids, [layer])[layer][first:].cpu().numpy() for one in models])
-        stored = streams.astype(dtype)
+    return about
+
+
+class _Recording:
+    """The folder of one layer, while it is written."""
+
+    def __init__(self, folder: Path, about: dict[str, Any], tokens_a_shard: int) -> None:
+        _begin(folder, about)
+        lines = _lines(folder)
+        self.n_tokens = sum(line["n_tokens"] for line in lines)
+        self._folder, self._dtype, self._enough = folder, about["dtype"], tokens_a_shard
+        self._done = {text: digest for line in lines for text, digest in line["texts"]}
+        self._n_shards = len(lines)
+        self._pending: list[_Part] = []
+
+    def lacks(self, text: Text) -> bool:
+        if text.text_id in self._done and self._done[text.text_id] != text.digest:
+            raise ShardError(
+                f"{self._folder}: text {text.text_id} is not the one that was recorded under this id. Record into a new"
+                " folder."
+            )
+        return text.text_id not in self._done
+
+    def add(self, text: Text, streams: np.ndarray, ids: Sequence[int], first: int) -> None:
+        """What the models do at `ids`, whose first one is token `first` of the text."""
+        stored = streams.astype(self._dtype)
         if not np.isfinite(stored).all():
             largest = np.abs(streams).max()
             raise ShardError(
-                f"Text {text.text_id} has activations up to {largest:.3g}, which {dtype} cannot hold. Use float32."
+                f"Text {text.text_id} has activations up to {largest:.3g}, which {self._dtype} cannot hold. Use"
+                " float32."
             )
-        done[text.text_id] = digest
-        pending.append((text.text_id, digest, stored, ids[first:], first))
-        n_tokens += len(stored)
-        if sum(len(part) for _, _, part, _, _ in pending) >= tokens_a_shard:
-            _write(folder, len(lines), pending)
-            lines, pending = _lines(folder), []
-        yield n_tokens
-    if pending:
-        _write(folder, len(lines), pending)
+        self._done[text.text_id] = text.digest
+        self._pending.append(_Part(text, stored, ids, first))
+        self.n_tokens += len(stored)
+        if sum(len(part.activations) for part in self._pending) >= self._enough:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes a shard of what no shard has."""
+        if self._pending:
+            _write(self._folder, self._n_shards, self._pending)
+            self._n_shards, self._pending = self._n_shards + 1, []
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A text of a shard."""
+
+    text: Text
+    activations: np.ndarray
+    ids: Sequence[int]
+    first: int
 
 
 def cut(tokenizer: Any, text: Text, max_tokens: int) -> tuple[list[int], int]:
     """Ids of a text's tokens, cut, and the number of the first that is recorded: no text's first one is."""
+    if text.ids is not None:
+        return list(text.ids[:max_tokens]), 1
     if not text.start:
         return tokenizer(text.text, add_special_tokens=False)["input_ids"][:max_tokens], 1
     told = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=True)
@@ -287,22 +336,28 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole]
 
 
-def _write(folder: Path, number: int, texts: list[tuple[str, str, np.ndarray, list[int], int]]) -> None:
+def _write(folder: Path, number: int, parts: Sequence[_Part]) -> None:
     name = f"{number:06d}"
     tokens = np.concatenate(
         [
-            np.stack([np.full(len(ids), text), np.arange(first, first + len(ids)), ids], axis=1)
-            for text, (_, _, _, ids, first) in enumerate(texts)
+            np.stack(
+                [np.full(len(part.ids), text), np.arange(part.first, part.first + len(part.ids)), part.ids], axis=1
+            )
+            for text, part in enumerate(parts)
         ]
     )
-    activations = np.concatenate([part for _, _, part, _, _ in texts])
+    activations = np.concatenate([part.activations for part in parts])
     for array_name, array in ((f"{name}.npy", activations), (f"{name}.tokens.npy", tokens.astype(np.int32))):
         with open(folder / (array_name + ".tmp"), "wb") as handle:
             np.save(handle, array, allow_pickle=False)
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(folder / (array_name + ".tmp"), folder / array_name)
-    line = {"shard": name, "n_tokens": len(activations), "texts": [[text, digest] for text, digest, *_ in texts]}
+    line = {
+        "shard": name,
+        "n_tokens": len(activations),
+        "texts": [[part.text.text_id, part.text.digest] for part in parts],
+    }
     file = folder / "manifest.jsonl"
     kept = "".join(json.dumps(known) + "\n" for known in _lines(folder))
     temporary = file.with_suffix(".tmp")

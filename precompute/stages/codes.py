@@ -59,11 +59,15 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     by_id = {unit.unit_id: unit for unit in units}
     reader = context.study.pair[0]
     tokenizer = load_tokenizer(reader.name, revision=reader.revision)
+    lacking = {
+        row["dictionary_id"]: [cot for name, cot in cots.items() if f"{row['dictionary_id']}.{name}" in by_id]
+        for row in dictionaries(context)
+    }
+    rows = [row for row in dictionaries(context) if lacking[row["dictionary_id"]]]
     with all_cores(context.study):
-        for row in dictionaries(context):
-            name = row["dictionary_id"]
-            todo = [cot for cot_id, cot in cots.items() if f"{name}.{cot_id}" in by_id]
-            dictionary, recorder = read_from(context.store, name), recorder_of(context, row)
+        for row in rows:
+            todo = lacking[name := row["dictionary_id"]]
+            dictionary, recorder = read_from(context.store, name), recorder_of(context, row, rows)
             for first in range(0, len(todo), _COTS_AT_ONCE):
                 shards = recorded(recorder, some := todo[first : first + _COTS_AT_ONCE])
                 for cot in some:
@@ -82,12 +86,17 @@ def coded_cots(context: Context, row: Mapping[str, Any]) -> dict[str, dict[str, 
     return {cot["cot_id"]: cot for cot in corpus.cots_of_the_pair(context) if cot["cot_id"] in known}
 
 
-def recorder_of(context: Context, row: Mapping[str, Any]) -> Recorder:
+def recorder_of(context: Context, row: Mapping[str, Any], beside: Sequence[Mapping[str, Any]] = ()) -> Recorder:
     """Records CoTs whole, as the models of a dictionary read them, in float32; what it has does not depend on the
-    dictionary's weights.
+    dictionary's weights. Those of `beside` that are of the same models have their layers recorded in the same passes.
     """
-    folder = context.scratch / f"cots-{stable_id('s', RULE, models_of(row), row['layer'])}"
-    return Recorder(context.study, row["layer"], folder, "float32", _WHOLE)
+    folders = {
+        one["layer"]: context.scratch / f"cots-{stable_id('s', RULE, models_of(one), one['layer'])}"
+        for one in (row, *beside)
+        if models_of(one) == models_of(row)
+    }
+    layer = row["layer"]
+    return Recorder(context.study, layer, folders.pop(layer), "float32", _WHOLE, folders)
 
 
 def recorded(recorder: Recorder, cots: Sequence[Mapping[str, Any]]) -> "Shards":

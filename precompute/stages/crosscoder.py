@@ -1,7 +1,7 @@
 """The study's dictionaries of activations, one after another: recorded, trained and kept, or read from a file and kept.
 
 1. Texts are read by the models, some at a time, and their residual streams at the layer are kept in shards
-   (`precompute.recording`).
+   (`precompute.recording`). Dictionaries of several layers that learn from the same texts have them read once.
 2. The dictionary is trained on them. Each unit is some of the steps, so that the metrics of an unfinished training are
    seen. Checkpoints, with the metrics so far, lie in scratch too: a killed training goes on from the last one, and its
    steps come out the same.
@@ -81,6 +81,11 @@ class Plan:
         return stable_id("s", 1, self.model_ids, wanted.layer, wanted.max_tokens, _DTYPE, self.contents)
 
     @cached_property
+    def texts_id(self) -> str:
+        """Of what is read, at whatever layer."""
+        return stable_id("x", self.model_ids, self.wanted.max_tokens, self.contents)
+
+    @cached_property
     def training_id(self) -> str:
         wanted = self.wanted
         settings = {name: getattr(wanted, name) for name in _SETTINGS} | {"steps": wanted.n_steps}
@@ -152,6 +157,7 @@ class Plan:
         kinds = {"n_generated": "trace-", "n_lines": "line-", "n_corpus": "corpus-"}
         return {
             **{key: sum(name.startswith(kind) for name in names) for key, kind in kinds.items()},
+            **({"base_texts": self.other_texts.base_texts} if wanted.base_texts else {}),
             "n_rollouts": len(contents["rollouts"]),
             "n_reasoning_tokens": self._n_reasoning(shards),
             "corpora": self.other_texts.revisions if self.others else {},
@@ -241,7 +247,9 @@ def _plans(context: Context) -> Iterator[tuple[Plan, str | None]]:
 def estimate(of: Quantities) -> Estimate | None:
     if not of.study.crosscoder:
         return None
-    width, read, gigabytes, operations = len(of.study.pair) * (of.d_model or 0), 0.0, 0.0, 0
+    width, gigabytes, operations = len(of.study.pair) * (of.d_model or 0), 0.0, 0
+    read: dict[Any, float] = {}  # of what is read once for all layers, up to the last of them
+    sampled: dict[Any, float] = {}
     for wanted in of.study.crosscoder:
         texts = wanted.generated + len(corpus.lines(wanted.texts))
         asked = of.read + texts * _TEXT_TOKENS if wanted.tokens is None else wanted.tokens
@@ -249,28 +257,33 @@ def estimate(of: Quantities) -> Estimate | None:
         steps = 0 if wanted.dictionary else wanted.n_steps
         dense = 5 if KINDS[wanted.kind].is_signed else 1  # products in a step
         operations += steps * wanted.batch * 2 * width * wanted.n_features * dense
-        read += learned * len(of.study.pair) * of.depth(wanted.layer)
+        own = wanted.reads
+        read[own] = max(read.get(own, 0.0), learned * len(of.study.pair) * of.depth(wanted.layer))
+        sampled[own] = (1 - wanted.reasoning_share) * asked / (1 + len(wanted.corpus)) if wanted.base_texts else 0.0
         gigabytes += learned * width * 2e-9 + 24e-9 * width * wanted.n_features
     rate = None if of.machine is None else of.machine * of.study.engine.threads * EFFICIENCY["dictionary"]
+    trained = 0.0 if rate is None else operations / rate
     return of.line(
         NAME,
         len(of.study.crosscoder),
-        tokens=round(read),
+        tokens=round(sum(read.values())),
         by="forward",
         gigabytes=gigabytes,
-        seconds=0.0 if rate is None else operations / rate,
+        seconds=trained + (of.seconds(sum(sampled.values()), "sampling") or 0.0),
     )
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     todo = {unit.unit_id: unit for unit in units}
+    plans = list(_plans(context))
+    asked = [plan for plan, file in plans if file is None and any(name in todo for name in plan.names)]
     with all_cores(context.study):
-        for plan, file in _plans(context):
+        for plan, file in plans:
             if file is not None:
                 if file in todo:
                     yield _read(plan, todo[file])
-            elif any(name in todo for name in plan.names):
-                yield from _record(plan, todo)
+            elif plan in asked:
+                yield from _record(plan, todo, [other for other in asked if other.texts_id == plan.texts_id])
                 yield from _train(plan, todo)
 
 
@@ -281,7 +294,7 @@ def trained_plans(context: Context) -> list[Plan]:
 
 def ensure_recorded(plan: Plan) -> None:
     """What it learns from is in scratch when this returns."""
-    for _ in _record(plan, {}):
+    for _ in _record(plan, {}, [plan]):
         pass
 
 
@@ -292,10 +305,13 @@ def wanted_of(context: Context, row: Mapping[str, Any]) -> Crosscoder:
     return found[0] if found else several[0]
 
 
-def _record(plan: Plan, todo: Mapping[str, Unit]) -> Iterator[Finished]:
-    """All groups are looked at, not those to do alone: their shards may have been deleted since."""
+def _record(plan: Plan, todo: Mapping[str, Unit], alike: Sequence[Plan]) -> Iterator[Finished]:
+    """All groups are looked at, not those to do alone: their shards may have been deleted since. What the plans that
+    are `alike` but for the layer learn from is recorded with it.
+    """
     wanted = plan.wanted
-    recorder = Recorder(plan.context.study, wanted.layer, plan.shards, _DTYPE, wanted.max_tokens)
+    beside = {other.wanted.layer: other.shards for other in alike if other.wanted.layer != wanted.layer}
+    recorder = Recorder(plan.context.study, wanted.layer, plan.shards, _DTYPE, wanted.max_tokens, beside)
     sources = corpus.sources(plan.context, wanted)
     for name, which in plan.groups():
         recorder.ensure([source.text for source in sources[which]])

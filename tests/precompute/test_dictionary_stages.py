@@ -22,11 +22,12 @@ from backend.crosscoder.shards import ShardError, Shards
 from backend.crosscoder.splicing import spliced_losses
 from backend.crosscoder.stored import read_from
 from backend.errors import AnchorscopeError
+from backend.models import residuals
 from backend.models.loading import load_model
 from backend.models.residuals import record_residuals
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
-from precompute import pipeline
+from precompute import corpus, pipeline
 from precompute.pipeline import run_study
 from precompute.stages import codes, crosscoder, splices
 from precompute.units import Context
@@ -235,6 +236,48 @@ def test_several_crosscoders_of_a_study_are_each_as_if_alone(finished, written, 
         context = Context(finished.study.model_copy(update={"crosscoder": more}), "r", store, print)
         assert {crosscoder.wanted_of(context, one) for one in rows} == set(more)
         assert all(crosscoder.wanted_of(context, one).k == one["k"] for one in rows)
+
+
+def test_two_layers_of_the_same_texts_have_them_read_once(finished, written, pair, tmp_path, monkeypatch):
+    """Their shards are those of each alone, bit for bit, and so are the keys of all units."""
+    passes = []
+    monkeypatch.setattr(
+        residuals, "record_residuals", lambda model, *how: passes.append(model.name) or record_residuals(model, *how)
+    )
+    (own,) = finished.study.crosscoder
+    found = {}
+    for name, layers in (("early", (0,)), ("late", (2,)), ("both", (0, 2))):
+        wanted = tuple(own.model_copy(update={"layer": layer, "steps": 2, "warmup": 0}) for layer in layers)
+        study = finished.study.model_copy(update={"crosscoder": wanted})
+        folder = StudyFolder(shutil.copytree(written.path, tmp_path / name))
+        with closing(Store(folder.path)) as store:
+            context = Context(study, "r", store, print)
+            units = crosscoder.units(context)
+            n_texts = len(crosscoder.trained_plans(context)[0].groups()) and len(corpus.sources(context, wanted[0]))
+            passes.clear()
+            for made in crosscoder.compute(context, units):
+                assert made.unit in units
+        assert len(passes) == 2 * n_texts and set(passes) == set(pair), name
+        recordings = (folder.path / "scratch").glob("recording-*")
+        files = {file.relative_to(folder.path): file.read_bytes() for one in recordings for file in one.iterdir()}
+        found[name] = ({unit.key for unit in units}, files)
+    assert found["both"][0] == found["early"][0] | found["late"][0]
+    assert found["both"][1] == found["early"][1] | found["late"][1] and len(found["both"][1]) > 6
+
+
+def test_cots_are_read_once_for_the_dictionaries_of_two_layers(finished, tmp_path, monkeypatch):
+    passes = []
+    monkeypatch.setattr(
+        residuals, "record_residuals", lambda *how: passes.append(list(how[2])) or record_residuals(*how)
+    )
+    with closing(Store(finished.folder.path)) as store:
+        context = Context(finished.study, "r", store, print, folder=tmp_path)
+        (row,) = codes.dictionaries(context)
+        monkeypatch.setattr(codes, "dictionaries", lambda _: [row, {**row, "layer": 2, "dictionary_id": "other"}])
+        monkeypatch.setattr(codes, "read_from", lambda *_: read_from(store, row["dictionary_id"]))
+        units = codes.units(context)
+        assert len(list(codes.compute(context, units))) == len(units)
+    assert passes == [[LAYER, 2]] * len(units)  # of two models, half of the units' CoTs
 
 
 @pytest.fixture(scope="module")

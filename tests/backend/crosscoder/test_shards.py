@@ -10,6 +10,7 @@ import pytest
 
 from backend.crosscoder.shards import ShardError, Shards, Text, record
 from backend.crosscoder.shards import recorded as shards_of
+from backend.models import residuals
 from backend.models.residuals import record_residuals
 
 TEXTS = [Text(f"text {number}", f"Number {number} says: " + "so it goes on. " * (3 + number)) for number in range(6)]
@@ -21,7 +22,27 @@ def pair(tiny):
 
 
 def recorded(pair, folder, texts=TEXTS, **how):
-    return list(record(pair, texts, 1, folder, **{"dtype": "float32", "tokens_a_shard": 40, **how}))
+    return recorded_at(pair, {1: folder}, texts, **how)
+
+
+def recorded_at(pair, folders, texts=TEXTS, **how):
+    return list(record(pair, texts, folders, **{"dtype": "float32", "tokens_a_shard": 40, **how}))
+
+
+@pytest.fixture
+def passes(monkeypatch) -> list[list[int]]:
+    """The layers of every pass, of whatever model."""
+    made: list[list[int]] = []
+    monkeypatch.setattr(
+        residuals,
+        "record_residuals",
+        lambda model, ids, layers: made.append(list(layers)) or record_residuals(model, ids, layers),
+    )
+    return made
+
+
+def files_of(folder) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def test_each_row_is_the_residual_stream_of_its_token(pair, tmp_path):
@@ -54,7 +75,8 @@ def test_the_rows_of_a_text_are_its_tokens_in_order(pair, tmp_path):
 
 def test_a_stopped_recording_goes_on_and_gives_the_same(pair, tmp_path):
     recorded(pair, tmp_path / "whole")
-    list(itertools.islice(record(pair, TEXTS, 1, tmp_path / "stopped", dtype="float32", tokens_a_shard=40), 3))
+    stopped = record(pair, TEXTS, {1: tmp_path / "stopped"}, dtype="float32", tokens_a_shard=40)
+    list(itertools.islice(stopped, 3))
     with open(tmp_path / "stopped" / "manifest.jsonl", "a") as file:
         file.write('{"shard": "0000')  # a kill in the middle of a line
     recorded(pair, tmp_path / "stopped")
@@ -62,6 +84,40 @@ def test_a_stopped_recording_goes_on_and_gives_the_same(pair, tmp_path):
     rows = np.arange(len(whole))
     assert whole.texts() == stopped.texts() and np.array_equal(whole.tokens(rows), stopped.tokens(rows))
     assert np.array_equal(whole.activations(rows), stopped.activations(rows))
+
+
+def test_layers_of_one_pass_are_recorded_as_one_by_one_bit_for_bit(pair, tmp_path, passes):
+    for layer in (2, 0):
+        recorded_at(pair, {layer: tmp_path / f"alone-{layer}"}, dtype="float16")
+    alone = len(passes)
+    counts = recorded_at(pair, {layer: tmp_path / f"together-{layer}" for layer in (2, 0)}, dtype="float16")
+    assert len(passes) - alone == len(pair) * len(TEXTS) == alone / 2
+    for layer in (2, 0):
+        assert files_of(tmp_path / f"together-{layer}") == files_of(tmp_path / f"alone-{layer}")
+    assert counts[-1] == 2 * len(Shards(tmp_path / "together-0"))
+
+
+def test_a_layer_that_has_a_text_is_not_recorded_again_beside_one_that_lacks_it(pair, tmp_path, passes):
+    recorded_at(pair, {2: tmp_path / "two"}, TEXTS[:2])
+    recorded_at(pair, {layer: tmp_path / name for layer, name in ((0, "none"), (2, "two"))})
+    recorded_at(pair, {0: tmp_path / "alone"})
+    assert passes[2 * 2 :][: 2 * len(TEXTS)] == [*[[0]] * 4, *[[0, 2]] * 8]
+    assert files_of(tmp_path / "none") == files_of(tmp_path / "alone")
+    assert Shards(tmp_path / "two").texts() == [text.text_id for text in TEXTS]
+
+
+def test_a_text_of_given_tokens_is_read_as_these(pair, tmp_path):
+    tokenizer = pair[0].tokenizer
+    ids = (1, *(tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in "so it goes"))
+    whole = tokenizer(tokenizer.decode(ids), add_special_tokens=False)["input_ids"]
+    assert whole != list(ids)  # cut anew it has other tokens
+    recorded(pair, tmp_path, [Text("own", tokenizer.decode(ids), ids=ids)])
+    shards = Shards(tmp_path)
+    assert shards.tokens(shards.rows_of("own"))[:, 2].tolist() == list(ids[1:])
+    stream = record_residuals(pair[0], ids, [1])[1].numpy()
+    assert np.array_equal(shards.activations(shards.rows_of("own"))[:, 0], stream[1:])
+    with pytest.raises(ShardError, match="text own is not the one"):
+        recorded(pair, tmp_path, [Text("own", tokenizer.decode(ids))])
 
 
 def test_scaled_activations_have_a_mean_norm_of_the_square_root_of_the_width(pair, tmp_path):
@@ -91,7 +147,7 @@ def test_other_tokenizers_layers_and_texts_are_refused(pair, tmp_path):
         recorded([pair[0], replace(pair[1], tokenizer=tokenizer)], tmp_path / "other")
     recorded(pair, tmp_path)
     with pytest.raises(ShardError, match="another layer"):
-        list(record(pair, TEXTS, 0, tmp_path, dtype="float32"))
+        recorded_at(pair, {0: tmp_path})
     with pytest.raises(ShardError, match="text 2 is not the one that was recorded"):
         recorded(pair, tmp_path, [Text("text 2", "something else")])
     with pytest.raises(ShardError, match="dtype 'int8'"):

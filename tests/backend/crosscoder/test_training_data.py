@@ -19,7 +19,7 @@ TEXTS = {  # id: problem, what stands after the prompt
 def shards(tiny, tmp_path_factory) -> Shards:
     folder = tmp_path_factory.mktemp("shards")
     texts = [Text(name, PROMPT + words) for name, (_, words) in TEXTS.items()]
-    list(record([tiny("llama"), tiny("qwen2")], texts, 1, folder, dtype="float32", tokens_a_shard=60))
+    list(record([tiny("llama"), tiny("qwen2")], texts, {1: folder}, dtype="float32", tokens_a_shard=60))
     return Shards(folder)
 
 
