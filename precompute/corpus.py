@@ -120,8 +120,8 @@ class Source:
 
 
 def sources(context: Context, wanted: Crosscoder) -> list[Source]:
-    """All texts, in the one order in which they are recorded; of a number of tokens those of reasoning, which `others`
-    follow.
+    """All texts, in the one order in which they are recorded, rollouts from one place beside each other; of a number of
+    tokens those of reasoning, which `others` follow.
 
     Raises AnchorscopeError naming file and line for a text that is none.
     """
@@ -130,7 +130,8 @@ def sources(context: Context, wanted: Crosscoder) -> list[Source]:
         return [*cots, *generated(context.study, wanted.generated), *_of_file(wanted)]
     cots_of_it, rollouts = _reasoning(context, wanted)
     by_id = {cot["cot_id"]: cot for cot in cots_of_it}
-    return [*map(_of_cot, cots_of_it), *(_of_rollout(by_id[row.cot_id], row) for row in rollouts.itertuples())]
+    alike = rollouts.sort_values(["cot_id", "char_start"], kind="stable") if len(rollouts) else rollouts
+    return [*map(_of_cot, cots_of_it), *(_of_rollout(by_id[row.cot_id], row) for row in alike.itertuples())]
 
 
 def _of_cot(cot: Mapping[str, Any]) -> Source:

@@ -1,5 +1,6 @@
 """Activations on disk: the residual streams of one or two models at one layer, on the same tokens, in memory-mapped
-shards. Several layers, each in a folder of its own, are recorded in one pass of each model over a text.
+shards. Several layers, each in a folder of its own, are recorded in one pass of each model over a text; neighbours
+that go on from the same place of another text share what comes before it (`reading`).
 
 A shard holds whole texts and is written once: activations (n_tokens, n_models, width), and beside them for each token
 the text, its place in it and its id. Its line in manifest.jsonl is written last, so a recording that was stopped goes
@@ -7,6 +8,8 @@ on after the last whole shard. The first token of a text is left out: its residu
 longer than all others, and would own the loss.
 """
 
+import functools
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +23,7 @@ from backend.errors import AnchorscopeError
 from backend.ids import seed_for, stable_id
 
 if TYPE_CHECKING:
+    from backend.crosscoder.reading import Tokens
     from backend.models.loaded import LoadedModel
 
 DTYPES = ("float16", "float32")
@@ -61,27 +65,40 @@ def record(
     Raises ShardError for tokenizers that differ, for a folder that holds other texts, models, another layer or dtype,
     for a text that changed since it was recorded, and for values that float16 cannot hold.
     """
-    from backend.models.residuals import record_residuals
+    from backend.crosscoder.reading import Reader
 
     require_one_tokenizer(models)
     recordings = {
         layer: _Recording(folder, _about(models, layer, dtype, max_tokens), tokens_a_shard)
         for layer, folder in folders.items()
     }
-    for text in texts:
-        lacking = {layer: one for layer, one in recordings.items() if one.lacks(text)}
-        if not lacking:
-            continue
-        ids, first = cut(models[0].tokenizer, text, max_tokens)
-        if len(ids) <= first:
-            continue
-        streams = [record_residuals(one, ids, list(lacking)) for one in models]
-        for layer, recording in lacking.items():
-            own = _side_by_side([stream[layer][first:].cpu().numpy() for stream in streams])
-            recording.add(text, own, ids[first:], first)
-        yield sum(recording.n_tokens for recording in recordings.values())
+    readers = functools.cache(lambda *layers: [Reader(one, layers) for one in models])
+    for layers, some in _groups(models[0].tokenizer, texts, recordings, max_tokens):
+        streams = [reader.streams([tokens for _, tokens in some]) for reader in readers(*layers)]
+        for number, (text, tokens) in enumerate(some):
+            for layer in layers:
+                own = _side_by_side([stream[number][layer].cpu().numpy() for stream in streams])
+                recordings[layer].add(text, own, tokens.ids[tokens.first :], tokens.first)
+            yield sum(recording.n_tokens for recording in recordings.values())
     for recording in recordings.values():
         recording.flush()
+
+
+def _groups(
+    tokenizer: Any, texts: Iterable[Text], recordings: "Mapping[int, _Recording]", max_tokens: int
+) -> "Iterator[tuple[tuple[int, ...], list[tuple[Text, Tokens]]]]":
+    """Neighbours that the same layers lack, and whose tokens have a beginning in common: each other text is alone."""
+    from backend.crosscoder.reading import Tokens
+
+    def cuts() -> "Iterator[tuple[tuple[int, ...], tuple[Text, Tokens]]]":
+        for text in texts:
+            if lacking := tuple(layer for layer, one in recordings.items() if one.lacks(text)):
+                ids, first = cut(tokenizer, text, max_tokens)
+                if len(ids) > first:
+                    yield lacking, (text, Tokens(tuple(ids), first))
+
+    for (layers, _), some in itertools.groupby(cuts(), key=lambda one: (one[0], one[1][1].shared or one[1][0].text_id)):
+        yield layers, [of_text for _, of_text in some]
 
 
 def _about(models: Sequence["LoadedModel"], layer: int, dtype: str, max_tokens: int) -> dict[str, Any]:
@@ -120,7 +137,11 @@ class _Recording:
         return text.text_id not in self._done
 
     def add(self, text: Text, streams: np.ndarray, ids: Sequence[int], first: int) -> None:
-        """What the models do at `ids`, whose first one is token `first` of the text."""
+        """What the models do at `ids`, whose first one is token `first` of the text; one that is given twice counts
+        once.
+        """
+        if not self.lacks(text):
+            return
         stored = streams.astype(self._dtype)
         if not np.isfinite(stored).all():
             largest = np.abs(streams).max()

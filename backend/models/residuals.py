@@ -35,16 +35,30 @@ class ChunkActivations:
     )  # (n_chunks,): root mean square of the residual stream at a token, averaged over the chunk's tokens
 
 
-@torch.inference_mode()
 def record_residuals(loaded: "LoadedModel", token_ids: Sequence[int], layers: Sequence[int]) -> dict[int, torch.Tensor]:
     """Residual stream (n_tokens, d_model) at each of `layers` (0-based blocks),
     from one forward pass of `token_ids`."""
-    parts = layers_of(private_copy(loaded.model))
-    tokens = checked_tokens(token_ids, loaded.model)
-    with recording(parts.blocks, layers) as residuals:
-        del parts.blocks[max(layers, default=-1) + 1 :]  # of the copy: what lies above changes nothing below
-        parts.trunk(input_ids=tokens, use_cache=False)
-    return {layer: residuals[layer][0] for layer in layers}
+    return ResidualReader(loaded, layers)(token_ids)
+
+
+class ResidualReader:
+    """What `record_residuals` gives, of many texts: the copy that has the blocks up to the last of `layers` is made
+    once.
+    """
+
+    def __init__(self, loaded: "LoadedModel", layers: Sequence[int]) -> None:
+        self.layers = tuple(layers)
+        self._model = loaded.model
+        self._parts = layers_of(private_copy(loaded.model))
+        _require_layers(self._parts.blocks, layers)
+        del self._parts.blocks[max(layers, default=-1) + 1 :]  # of the copy: what lies above changes nothing below
+
+    @torch.inference_mode()
+    def __call__(self, token_ids: Sequence[int]) -> dict[int, torch.Tensor]:
+        tokens = checked_tokens(token_ids, self._model)
+        with recording(self._parts.blocks, self.layers) as residuals:
+            self._parts.trunk(input_ids=tokens, use_cache=False)
+        return {layer: residuals[layer][0] for layer in self.layers}
 
 
 def chunk_activations(residual: torch.Tensor, spans: Sequence[tuple[int, int]]) -> ChunkActivations:
@@ -71,9 +85,7 @@ def recording(blocks: nn.ModuleList, layers: Sequence[int]) -> Iterator[dict[int
     Raises ResidualError for a layer that does not exist and, at the end, for one that no forward pass reached or that
     is not finite.
     """
-    for layer in layers:
-        if not 0 <= layer < len(blocks):
-            raise ResidualError(f"Layer {layer} does not exist: the model has layers 0 to {len(blocks) - 1}.")
+    _require_layers(blocks, layers)
     residuals: dict[int, torch.Tensor] = {}
 
     def keep(layer: int) -> torch.utils.hooks.RemovableHandle:
@@ -92,6 +104,12 @@ def recording(blocks: nn.ModuleList, layers: Sequence[int]) -> Iterator[dict[int
             raise ResidualError(f"No forward pass reached layer {layer} while its residual stream was being recorded.")
         if not torch.isfinite(torch.stack(residuals[layer].aminmax())).all():
             raise ResidualError(f"The residual stream at layer {layer} has values that are NaN or infinite.")
+
+
+def _require_layers(blocks: nn.ModuleList, layers: Sequence[int]) -> None:
+    for layer in layers:
+        if not 0 <= layer < len(blocks):
+            raise ResidualError(f"Layer {layer} does not exist: the model has layers 0 to {len(blocks) - 1}.")
 
 
 def checked_tokens(token_ids: Sequence[int], model: "PreTrainedModel") -> torch.Tensor:

@@ -238,12 +238,19 @@ def test_several_crosscoders_of_a_study_are_each_as_if_alone(finished, written, 
         assert all(crosscoder.wanted_of(context, one).k == one["k"] for one in rows)
 
 
-def test_two_layers_of_the_same_texts_have_them_read_once(finished, written, pair, tmp_path, monkeypatch):
-    """Their shards are those of each alone, bit for bit, and so are the keys of all units."""
-    passes = []
+@pytest.fixture
+def passes(monkeypatch) -> list[tuple[int, ...]]:
+    """The layers of every pass over a text, of whatever model."""
+    made: list[tuple[int, ...]] = []
+    ours = residuals.ResidualReader.__call__
     monkeypatch.setattr(
-        residuals, "record_residuals", lambda model, *how: passes.append(model.name) or record_residuals(model, *how)
+        residuals.ResidualReader, "__call__", lambda self, ids: made.append(self.layers) or ours(self, ids)
     )
+    return made
+
+
+def test_two_layers_of_the_same_texts_have_them_read_once(finished, written, tmp_path, passes):
+    """Their shards are those of each alone, bit for bit, and so are the keys of all units."""
     (own,) = finished.study.crosscoder
     found = {}
     for name, layers in (("early", (0,)), ("late", (2,)), ("both", (0, 2))):
@@ -253,11 +260,10 @@ def test_two_layers_of_the_same_texts_have_them_read_once(finished, written, pai
         with closing(Store(folder.path)) as store:
             context = Context(study, "r", store, print)
             units = crosscoder.units(context)
-            n_texts = len(crosscoder.trained_plans(context)[0].groups()) and len(corpus.sources(context, wanted[0]))
+            n_texts = len(corpus.sources(context, wanted[0]))
             passes.clear()
-            for made in crosscoder.compute(context, units):
-                assert made.unit in units
-        assert len(passes) == 2 * n_texts and set(passes) == set(pair), name
+            assert {made.unit.key for made in crosscoder.compute(context, units)} == {unit.key for unit in units}
+        assert passes == [layers] * 2 * n_texts, name  # two models
         recordings = (folder.path / "scratch").glob("recording-*")
         files = {file.relative_to(folder.path): file.read_bytes() for one in recordings for file in one.iterdir()}
         found[name] = ({unit.key for unit in units}, files)
@@ -265,11 +271,7 @@ def test_two_layers_of_the_same_texts_have_them_read_once(finished, written, pai
     assert found["both"][1] == found["early"][1] | found["late"][1] and len(found["both"][1]) > 6
 
 
-def test_cots_are_read_once_for_the_dictionaries_of_two_layers(finished, tmp_path, monkeypatch):
-    passes = []
-    monkeypatch.setattr(
-        residuals, "record_residuals", lambda *how: passes.append(list(how[2])) or record_residuals(*how)
-    )
+def test_cots_are_read_once_for_the_dictionaries_of_two_layers(finished, tmp_path, passes, monkeypatch):
     with closing(Store(finished.folder.path)) as store:
         context = Context(finished.study, "r", store, print, folder=tmp_path)
         (row,) = codes.dictionaries(context)
@@ -277,7 +279,7 @@ def test_cots_are_read_once_for_the_dictionaries_of_two_layers(finished, tmp_pat
         monkeypatch.setattr(codes, "read_from", lambda *_: read_from(store, row["dictionary_id"]))
         units = codes.units(context)
         assert len(list(codes.compute(context, units))) == len(units)
-    assert passes == [[LAYER, 2]] * len(units)  # of two models, half of the units' CoTs
+    assert passes == [(LAYER, 2)] * len(units)  # half as many CoTs, of two models
 
 
 @pytest.fixture(scope="module")

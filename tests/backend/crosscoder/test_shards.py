@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from backend.crosscoder import reading
 from backend.crosscoder.shards import ShardError, Shards, Text, record
 from backend.crosscoder.shards import recorded as shards_of
 from backend.models import residuals
@@ -31,12 +32,11 @@ def recorded_at(pair, folders, texts=TEXTS, **how):
 
 @pytest.fixture
 def passes(monkeypatch) -> list[list[int]]:
-    """The layers of every pass, of whatever model."""
+    """The layers of every pass over a whole text, of whatever model."""
     made: list[list[int]] = []
+    ours = residuals.ResidualReader.__call__
     monkeypatch.setattr(
-        residuals,
-        "record_residuals",
-        lambda model, ids, layers: made.append(list(layers)) or record_residuals(model, ids, layers),
+        residuals.ResidualReader, "__call__", lambda self, ids: made.append(list(self.layers)) or ours(self, ids)
     )
     return made
 
@@ -118,6 +118,33 @@ def test_a_text_of_given_tokens_is_read_as_these(pair, tmp_path):
     assert np.array_equal(shards.activations(shards.rows_of("own"))[:, 0], stream[1:])
     with pytest.raises(ShardError, match="text own is not the one"):
         recorded(pair, tmp_path, [Text("own", tokenizer.decode(ids))])
+
+
+def test_texts_that_go_on_from_one_place_are_recorded_as_each_is_read_whole(pair, tmp_path, passes, monkeypatch):
+    """What they share is read once for all, and what each adds side by side with the others'."""
+    shared = []
+    ours = reading.encode
+    monkeypatch.setattr(reading, "encode", lambda model, ids, **how: shared.append(len(ids)) or ours(model, ids, **how))
+    before, other = "Number 7 says: so it goes on. ", "Nobody says "
+    rollouts = [Text(f"o{k}", before + "And 3 pears. " * k + f"It is {k}.", len(before)) for k in (3, 1, 2, 0)]
+    alone = Text("alone", other + "that it goes on.", len(other))
+    counts = recorded(pair, tmp_path, [TEXTS[0], *rollouts, alone], tokens_a_shard=10_000)
+    assert len(shared) == 2 and len(passes) == 4  # of two models
+    shards, tokenizer = Shards(tmp_path), pair[0].tokenizer
+    assert shards.texts() == ["text 0", "o3", "o1", "o2", "o0", "alone"] and counts[-1] == len(shards)
+    for text in (*rollouts, alone):
+        whole = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=True)
+        first = sum(start < text.start for start, _ in whole["offset_mapping"])
+        rows = shards.rows_of(text.text_id)
+        assert shards.tokens(rows)[:, 1].tolist() == list(range(first, len(whole["input_ids"])))
+        assert shards.tokens(rows)[:, 2].tolist() == whole["input_ids"][first:]
+        stream = record_residuals(pair[0], whole["input_ids"], [1])[1][first:].numpy()
+        np.testing.assert_allclose(shards.activations(rows)[:, 0], stream, rtol=1e-4, atol=1e-4)
+
+
+def test_a_text_that_is_given_twice_is_recorded_once(pair, tmp_path):
+    recorded(pair, tmp_path, [TEXTS[0], TEXTS[0], TEXTS[1]])
+    assert Shards(tmp_path).texts() == ["text 0", "text 1"]
 
 
 def test_scaled_activations_have_a_mean_norm_of_the_square_root_of_the_width(pair, tmp_path):
