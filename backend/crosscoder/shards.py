@@ -223,6 +223,7 @@ class Shards:
         self._parts = [self._open(f"{line['shard']}.npy", line) for line in self.lines]
         self._tokens = [self._open(f"{line['shard']}.tokens.npy", line) for line in self.lines]
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        self._first_texts = np.cumsum([0, *(len(line["texts"]) for line in self.lines)])
         if not len(self):
             raise ShardError(f"{folder} has no tokens yet.")
 
@@ -247,15 +248,15 @@ class Shards:
         """(n, n_models, width) float32, unscaled, in the order of `rows`."""
         found = np.empty((len(rows), self.n_models, self.width), np.float32)
         for number, here in self._by_part(rows):
-            found[here] = self._parts[number][rows[here] - self._starts[number]]
+            found[here] = self._parts[number].mapped()[rows[here] - self._starts[number]]
         return found
 
     def tokens(self, rows: np.ndarray) -> np.ndarray:
         """(n, 3) int64: number of the text in `texts()`, place of the token in it, token id."""
         found = np.empty((len(rows), 3), np.int64)
         for number, here in self._by_part(rows):
-            found[here] = self._tokens[number][rows[here] - self._starts[number]]
-            found[here, 0] += sum(len(line["texts"]) for line in self.lines[:number])
+            found[here] = self._tokens[number].mapped()[rows[here] - self._starts[number]]
+            found[here, 0] += self._first_texts[number]
         return found
 
     def texts(self) -> list[str]:
@@ -264,18 +265,16 @@ class Shards:
 
     def tokens_by_text(self) -> dict[str, int]:
         """How many of each text are recorded."""
-        counts = [np.bincount(part[:, 0], minlength=len(line["texts"])) for part, line in self._numbered()]
+        parts = zip(self._tokens, self.lines, strict=True)
+        counts = [np.bincount(part.mapped()[:, 0], minlength=len(line["texts"])) for part, line in parts]
         return dict(zip(self.texts(), np.concatenate(counts).tolist(), strict=True))
-
-    def _numbered(self) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-        return zip(self._tokens, self.lines, strict=True)
 
     def rows_of(self, text_id: str) -> np.ndarray:
         """Rows of one text, in its own order. Raises ShardError for a text that was not recorded."""
         for start, line, tokens in zip(self._starts, self.lines, self._tokens, strict=False):
             names = [text for text, _ in line["texts"]]
             if text_id in names:
-                return start + np.flatnonzero(tokens[:, 0] == names.index(text_id))
+                return start + np.flatnonzero(tokens.mapped()[:, 0] == names.index(text_id))
         raise ShardError(f"{self.folder} has no text {text_id}. Record it first.")
 
     def scale(self) -> np.ndarray:
@@ -284,7 +283,7 @@ class Shards:
         """
         norms = np.zeros(self.n_models)
         for part in self._parts:
-            norms += np.linalg.norm(np.asarray(part, np.float64), axis=2).sum(0)
+            norms += np.linalg.norm(np.asarray(part.mapped(), np.float64), axis=2).sum(0)
         return np.sqrt(self.widths or self.width) * len(self) / norms
 
     def batches(self, size: int, seed: int, *, skip: int = 0, n: int | None = None) -> Iterator[np.ndarray]:
@@ -304,7 +303,7 @@ class Shards:
         for number in np.unique(parts):
             yield int(number), np.flatnonzero(parts == number)
 
-    def _open(self, name: str, line: dict[str, Any]) -> np.ndarray:
+    def _open(self, name: str, line: dict[str, Any]) -> "_Array":
         try:
             array = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
@@ -315,7 +314,25 @@ class Shards:
             raise ShardError(
                 f"{self.folder / name} has {len(array)} tokens, its manifest says {line['n_tokens']}. Record again."
             )
-        return array
+        return _Array(self.folder / name, array.dtype, array.shape, array.offset)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array in a file, mapped while it is looked at: a map holds a file open, a long recording has thousands, and a
+    process may have a thousand.
+    """
+
+    file: Path
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def mapped(self) -> np.ndarray:
+        return np.memmap(self.file, self.dtype, "r", self.offset, self.shape)
 
 
 def batches(n: int, size: int, seed: int, *, skip: int = 0) -> Iterator[np.ndarray]:

@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,16 @@ def test_texts_that_go_on_from_one_place_are_recorded_as_each_is_read_whole(pair
 def test_a_text_that_is_given_twice_is_recorded_once(pair, tmp_path):
     recorded(pair, tmp_path, [TEXTS[0], TEXTS[0], TEXTS[1]])
     assert Shards(tmp_path).texts() == ["text 0", "text 1"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files")
+def test_an_opened_recording_holds_no_file_open(pair, tmp_path):
+    """Of two million tokens there are more shards than a process may have files."""
+    recorded(pair, tmp_path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    shards = Shards(tmp_path)
+    shards.activations(np.arange(len(shards)))
+    assert len(shards.lines) > 2 and len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_scaled_activations_have_a_mean_norm_of_the_square_root_of_the_width(pair, tmp_path):
