@@ -51,7 +51,8 @@ class Reader:
         found: list[dict[int, torch.Tensor]] = []
         for _, some in itertools.groupby(texts, key=lambda one: one.shared):
             alike = list(some)
-            found += self._together(alike) if len(alike) > 1 and alike[0].shared else map(self._alone, alike)
+            together = len(alike) > 1 and alike[0].shared
+            found += self._together(alike) if together else [self._alone(one) for one in alike]
         return found
 
     def _alone(self, text: Tokens) -> dict[int, torch.Tensor]:

@@ -324,7 +324,7 @@ class _Array:
     """
 
     file: Path
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
     offset: int
 
