@@ -346,8 +346,6 @@ class _Gradients:
             self._threads = ThreadPoolExecutor(self._n, initializer=torch.set_num_threads, initargs=(1,))
 
     def __call__(self, batch: Sequence[Example]) -> float:
-        import torch
-
         from backend.models.finetune import completion_loss
 
         if self._half is None:
@@ -360,7 +358,8 @@ class _Gradients:
             total += loss
             for parameter, gradient in zip(self._learned, gradients, strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-        torch._foreach_mul_([parameter.grad for parameter in self._learned], 1 / n)
+        for parameter in self._learned:
+            parameter.grad.mul_(1 / n)
         return total / n
 
     def _of_part(self, part: Sequence[Example]) -> tuple[float, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from backend.errors import AnchorscopeError
+from backend.models import private
 from backend.models.linear import linear
 from backend.models.model_files import ADAPTER_WEIGHTS
 
@@ -232,7 +233,7 @@ class _HalfBlock:
             each_q, each_k, each_v = self._heads(q[start:end], k[start:end], v[start:end])
             of_each = of_mixed[start:end].transpose(0, 1).reshape(each_q.shape)
             of_scores = torch.bmm(of_each, each_v.transpose(1, 2))
-            of_scores = torch._softmax_backward_data(of_scores, attention, -1, attention.dtype)
+            of_scores = private.softmax_backward(of_scores, attention)
             of_q[start:end] = torch.bmm(of_scores, each_k).view(-1, end - start, self._d).transpose(0, 1)
             of_k[start:end] = torch.bmm(of_scores.transpose(1, 2), each_q).transpose(0, 1)
             of_v[start:end] = torch.bmm(attention.transpose(1, 2), of_each).transpose(0, 1)

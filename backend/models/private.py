@@ -65,6 +65,13 @@ def without_subclasses() -> AbstractContextManager[None]:
     return torch._C.DisableTorchFunctionSubclass()
 
 
+def softmax_backward(of_weights: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """torch: the gradient of scores whose softmax along the last dimension is `weights`, given that of the weights; all
+    of one shape. What autograd calls itself in one pass; by products and sums it would be four passes over the scores.
+    """
+    return torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+
+
 def use_attention(config: Any, name: str) -> None:
     """transformers: blocks with this configuration call the attention function registered under `name`.
 
