@@ -19,4 +19,4 @@ with right:
     views.show(TRIAL, here)
 views.show(RUNNING, here, quiet=True)
 views.show(ASKED, here, heading=True)
-views.show(RESULTS, here, quiet=True)
+views.show(RESULTS, here, heading=True, quiet=True)

@@ -31,7 +31,7 @@ def metrics() -> None:
     with left:
         views.show(own.AGREEMENT, here, heading=True)
     with right:
-        views.show(own.RESAMPLE, here)
+        views.show(own.RESAMPLE, here, heading=True)
 
 
 def curves() -> None:

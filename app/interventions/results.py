@@ -342,7 +342,7 @@ def _forget(kept: Interventions, chosen: pd.DataFrame) -> None:
 
 
 def _of_group(store: Store, group: Group, samples: pd.DataFrame, roles: Mapping[str, str], key: str) -> None:
-    st.header(f"{len(group.asked)} change{'s' * (len(group.asked) > 1)} on {len(group.problems)} problems")
+    st.subheader(f"{len(group.asked)} change{'s' * (len(group.asked) > 1)} on {len(group.problems)} problems")
     show(_asked_in_words(group))
     if samples.empty:
         st.caption("No sample is there yet.")

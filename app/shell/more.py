@@ -49,7 +49,8 @@ def controls(**how: Any) -> DeltaGenerator:
     """A row of a view's controls."""
     if (corner := _CORNER.get()) is not None:
         return corner.opened()
-    return st.container(**({"horizontal": True, "vertical_alignment": "bottom", "gap": "small"} | how))
+    row: dict[str, Any] = {"horizontal": True, "vertical_alignment": "bottom", "gap": "small"}
+    return st.container(**(row | how))
 
 
 def more(*fields: Field) -> DeltaGenerator:

@@ -142,7 +142,8 @@ def is_offered(field: Field) -> bool:
 def own_stand_ins() -> Iterator[list[tuple[str, str, str]]]:
     """What is noted inside to stand in for what is selected: said there, and not at the top of the page."""
     others = st.session_state.get(_STAND_INS, [])
-    st.session_state[_STAND_INS] = own = []
+    own: list[tuple[str, str, str]] = []
+    st.session_state[_STAND_INS] = own
     try:
         yield own
     finally:

@@ -55,7 +55,7 @@ def draw(here: Here, store: Store) -> None:
     """The chunk's metric as it is stored, how it came to it, and a button that makes it better known."""
     where, choices = here.chunk, chunk_colours.importance_options(store)
     chunk = store.chunk_place(where.chunk).iloc[0]
-    st.header(f"Chunk {chunk.chunk_index + 1}: how sure is its importance?")
+    st.markdown(f"**Chunk {chunk.chunk_index + 1}**")
     can = [choice for choice in choices if why_not(*choice.split(":")) is None]
     usual = chunk_colours.usual_choice(can or choices)
     chosen = selection.pick(chunk_colours.METRIC, "Importance", choices, default=usual, show=metric_choice)

@@ -112,7 +112,7 @@ def opened(monkeypatch, tmp_path):
 
 def words(test: AppTest) -> str:
     """All that the page says in text, captions, code and headings."""
-    kinds = (test.text, test.caption, test.code, test.markdown, test.title, test.header)
+    kinds = (test.text, test.caption, test.code, test.markdown, test.title, test.header, test.subheader)
     return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 

@@ -12,7 +12,10 @@ from app.shared.chosen_stream import Stream
 from app.shell import selection
 from app.steering.text_and_curve import choose_model
 
-MODELS = pd.DataFrame({"model_id": ["b", "d"], "name": ["base", "distilled"], "n_layers": [30, 30]})
+MODELS = pd.DataFrame(
+    {"model_id": ["b", "d"], "name": ["one", "other"], "role": ["base", "distilled"], "n_layers": [30, 30]}
+)
+HERE = SimpleNamespace(model_id="here", model=SimpleNamespace(name="tiny"))  # a model of this machine alone
 COLUMNS = ("model_id", "layer", "n_swept", "n_dictionaries", "n_stored")
 
 
@@ -28,7 +31,7 @@ def study(monkeypatch):
         monkeypatch.setattr(selection.st, "session_state", {})
         monkeypatch.setattr(chosen_stream.studies, "ask", lambda question, **_: question())
         chosen_stream._ordered.clear()
-        monkeypatch.setattr(chosen_stream.live, "steerable", lambda _: [SimpleNamespace(model_id="here")])
+        monkeypatch.setattr(chosen_stream.live, "steerable", lambda _: [HERE])
         selection.choose(**({"cot": "c"} if writer else {}), **selected)
         return SimpleNamespace(
             generation="",
@@ -118,7 +121,6 @@ def test_a_page_without_the_chosen_layer_shows_the_nearest_and_changes_nothing(s
     ],
 )
 def test_steering_says_which_model_it_lacks_where_that_is_shown_elsewhere_or_chosen(study, places, selected, said):
-    here = SimpleNamespace(model_id="here", model=SimpleNamespace(name="tiny"))
     store = study(*places, writer="b", **selected)
-    assert choose_model(store, [here], SimpleNamespace(cot="c")) is here
+    assert choose_model(store, [HERE], SimpleNamespace(cot="c")) is HERE
     assert [(name, wanted, shown) for name, wanted, shown in selection.stand_ins()] == said

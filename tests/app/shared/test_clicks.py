@@ -136,7 +136,8 @@ def test_choosing_a_chain_looks_at_every_problem_once(monkeypatch):
         }
     )
     monkeypatch.setattr(chosen_chain.studies, "ask", lambda question: question())
-    monkeypatch.setattr(chosen_chain, "_filtered", lambda *_: cots)
+    monkeypatch.setattr(chosen_chain, "_filter", lambda *_: None)
+    monkeypatch.setattr(chosen_chain, "_kept", lambda *_: cots)
     monkeypatch.setattr(chosen_chain.selection, "pick", lambda name, label, options, **_: looks.append(len(options)))
     monkeypatch.setattr(chosen_chain, "set", lambda *rows: looks.append("a set") or set(*rows), raising=False)
     store = SimpleNamespace(problem_index=lambda: problems, cot_index=lambda: cots)

@@ -11,7 +11,7 @@ def test_a_key_begins_with_its_place_once():
 
 
 def test_a_fragment_is_drawn_again_in_its_own_place(monkeypatch):
-    monkeypatch.setattr(keys.st, "fragment", lambda draw, run_every: draw)
+    monkeypatch.setattr(keys.st, "fragment", lambda draw, **how: draw)
     drawn = []
     with keys.within("left"):
         look = keys.fragment(lambda: drawn.append(keys.of("stop")), run_every=1)

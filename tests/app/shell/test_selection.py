@@ -30,7 +30,7 @@ def page():
     selection.pick(WHAT, "Run", ["stream", "continue"], widget=st.segmented_control)
     selection.pick_switch(INTERVALS, "Intervals")
     selection.pick_whole(SEED, "Seed", high=9)
-    controls._magnitude("add", 64, 1.0, None)
+    controls._magnitude(st.container(), "add", 64, 1.0, None)
     if st.button("Restore"):
         selection.choose(
             {CHUNK: "second", START: "after", WHAT: "continue", INTERVALS: "yes", SEED: "7", controls.BETA: "-3"}
