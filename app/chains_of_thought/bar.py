@@ -10,7 +10,7 @@ from app.shared.chosen_chunk import COT, PROBLEM, ChosenChunk
 from app.shared.geometry_columns import DIRECTION, POSITION, UNIT
 from app.shared.views import Here
 from app.shell import history, keys, selection, studies
-from app.shell.vocabulary import direction_order, direction_words, position_words, unit_words
+from app.shell.vocabulary import direction_order, direction_words, metric_briefly, position_words, unit_words
 from backend.store.geometry_columns import NO_LAYER, NONE
 from backend.store.store import Store
 
@@ -19,7 +19,7 @@ def draw(here: Here, store: Store) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key=keys.of("bar")):
         _chain(store)
         _stream(store)
-        chunk_colours.pick_metric(store, width=200)
+        chunk_colours.pick_metric(store, show=metric_briefly)
         swept = _directions(store)
         _more(store, swept)
 
@@ -33,7 +33,7 @@ def _chain(store: Store) -> None:
 
 def _stream(store: Store) -> None:
     if len(streams := studies.ask(store.streams)):
-        chosen_stream.pick(store, streams, "Model and layer", width=150)
+        chosen_stream.pick(store, streams, "Model and layer", width=172)
 
 
 def _directions(store: Store) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def _directions(store: Store) -> pd.DataFrame:
     known = studies.ask(store.geometry_choices)
     swept = known[(known["n_known"] > 0) & (known["layer"] != NO_LAYER) & (known["kind"] != NONE)]
     if kinds := direction_order(swept["kind"]):
-        selection.pick(DIRECTION, "Direction", kinds, show=direction_words, width=150)
+        selection.pick(DIRECTION, "Direction", kinds, show=direction_words, width=196)
     return swept
 
 

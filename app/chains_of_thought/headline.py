@@ -17,6 +17,7 @@ from app.shell.vocabulary import (
     decision,
     definition,
     metric,
+    metric_briefly,
     metric_choice,
     smoothing_decides,
 )
@@ -26,14 +27,14 @@ from backend.store.store import Store
 
 
 def draw(here: Here, store: Store) -> None:
-    """One line, whatever is known of the chunk."""
+    """As high, whatever is known of the chunk."""
     where, coloured = here.chunk, here.once(chunk_colours.coloured)
     chunk = _row(coloured, where.chunk)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=keys.of("chunk_headline")):
         st.markdown(f"## Chunk {chunk.number} of {len(coloured.chunks)}", width="content")
         value = ""
         if coloured.metric:
-            value = f"{metric(coloured.metric).short} {number(chunk.value)}"
+            value = f"{metric_briefly(f'{coloured.metric}:{coloured.convention}')} {number(chunk.value)}"
             value += "" if pd.isna(chunk.ci_low) else f" {interval(chunk.ci_low, chunk.ci_high)}"
         st.caption(f"{_tags(chunk)}{' · ' if value else ''}{for_markdown(value)}", width="stretch")
 
@@ -57,7 +58,7 @@ def _tags(chunk: pd.Series) -> str:
     named = " · ".join(category(tag) if tag in CATEGORIES else "another tag" for tag in chunk.tags)
     if pd.isna(chunk.score):
         return named
-    return f"{named} (probability {chunk.score:.2f}{', unsure' if chunk.score < UNSURE_BELOW else ''})"
+    return f"{named} ({'unsure, ' if chunk.score < UNSURE_BELOW else ''}probability {chunk.score:.2f})"
 
 
 def _headline(store: Store, chunk: pd.Series, name: str, convention: str | None) -> None:

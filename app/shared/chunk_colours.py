@@ -91,14 +91,13 @@ def pick_metric(store: Store, label: str = "Metric", **how: Any) -> str | None:
         label,
         choices,
         default=now,
-        show=metric_choice,
         help=(
             "How strongly a chunk is coloured: its |value| against the largest in this chain of thought; one"
             " that is below chance is not coloured, and has a dashed line.\n\n"
             f"{metric(name).meaning}"
             f"\n\n{definition(name, convention)}."
         ),
-        **how,
+        **{"show": metric_choice} | how,
     )
 
 

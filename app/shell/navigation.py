@@ -30,7 +30,6 @@ CROSSCODER, FEATURE, GEOMETRY = "crosscoder", "feature", "geometry"
 # under app/, and of the page in an address.
 PAGES = {
     ROOT_PAGE: Page("Findings", ":material/lightbulb:"),
-    PROMPTS: Page("Prompts", ":material/forum:"),
     CHAINS: Page("Workspace", ":material/segment:"),
     "browse": Page("Browse", ":material/search:"),
     "influence": Page("Influence", ":material/account_tree:"),
@@ -40,6 +39,7 @@ PAGES = {
     "steepness": Page("Steepness and importance", ":material/show_chart:"),
     STEERING: Page("Steering", ":material/tune:"),
     "direction_library": Page("Direction library", ":material/bookmarks:"),
+    PROMPTS: Page("Prompts", ":material/forum:"),
     "causation": Page("Causation", ":material/call_split:"),
     CROSSCODER: Page("Crosscoder", ":material/compare_arrows:", "Features"),
     FEATURE: Page("Feature", ":material/lens_blur:", "Features"),

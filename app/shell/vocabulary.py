@@ -130,6 +130,15 @@ def metric_choice(choice: str) -> str:
     return shown.axis if convention == "all" else f"{shown.axis} · {convention}"
 
 
+def metric_briefly(choice: str) -> str:
+    """The same where little room is and all choices are importances: without unit, the word importance, and a
+    convention that the name says already.
+    """
+    name, _, convention = choice.partition(":")
+    shown = metric(name).short.replace(" importance", "")
+    return shown if convention in ("all", "jsd") else f"{shown} · {convention}"
+
+
 def definition(name: str, convention: str) -> str:
     """What a value of a metric under a convention is: direction, comparator, outcomes and smoothing."""
     label = CONVENTIONS.get(convention, "stored under this name")
