@@ -105,7 +105,7 @@ def draw(offered: Offers, shown: Sequence[str], every: Mapping[str, View]) -> No
     rows = [shown[at : at + 2] for at in range(0, len(shown), 2)] if is_beside else [[name] for name in shown]
     height = 860 if len(rows) == 1 else 420
     for row in rows:
-        for place, name in zip(st.columns(len(row), gap="small") if is_beside else [st], row, strict=True):
+        for place, name in zip(st.columns(len(row), gap="small"), row, strict=True):
             title, members = offered[name]
             own = [every[one] if isinstance(one, str) else one for one in members]
             with place.container(border=True, height=height, key=f"dock_{name}"):

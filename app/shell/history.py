@@ -23,8 +23,8 @@ def note(selected: Selected) -> None:
     now, was_chosen = st.session_state.get(_NOW), st.session_state.pop(_CHOSEN, False)
     if now == selected:
         return
-    is_completed = now is None or (not was_chosen and now.items() <= selected.items())
-    if not is_completed:
+    is_completed = not was_chosen and now is not None and now.items() <= selected.items()
+    if now is not None and not is_completed:
         _past().append(now)
         del _past()[:-LONGEST]
         _future().clear()
