@@ -29,7 +29,7 @@ def draw(store: Store, now: Asked) -> None:
                 st.button(
                     "",
                     icon=":material/delete:",
-                    help="Take this name away",
+                    help="Remove this name",
                     key=keys.of(f"saved_away_{number}"),
                     on_click=_forget,
                     args=(store, row.name, keys.of(_AUTHOR), keys.of(_SAID)),

@@ -34,8 +34,8 @@ def draw(here: Here, store: Store) -> None:
         words_table(rows, norm), hide_index=True, height="content", row_height=28, key=keys.of("reasoning_features")
     )
     st.caption(
-        "A feature is of the kind of word on which it fires most, relative to how often it fires (its lift, above 1, on"
-        " at least 5 tokens); live features alone. Band: where the share of as many features of a null pair lies with"
+        "A feature is of the kind of word on which it fires most, relative to how often it fires (a lift above 1, on at"
+        " least 5 tokens); live features alone. Band: where the share of as many features of a null pair lies with"
         f" {LEVEL:.0%} (beta-binomial), of a mean the central {LEVEL:.0%} of means of as many features of that kind;"
         " the widest of their kinds. By chance: the same of a frozen decoder, along whose directions nothing was"
         " learned. Intervals: 95 %, Wilson's of a share, bootstrap of a mean, as if features were independent."

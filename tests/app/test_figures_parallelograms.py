@@ -84,7 +84,7 @@ def test_over_layers_a_mark_is_the_mean_over_classes_and_two_models_are_compared
         {"layer": [3, 9], "log_ratio": [0.0, np.log(2)], "log_ratio_low": [-1.0, 0.1], "log_ratio_high": [1.0, 1.0]}
     )
     figure = losses_by_layer(over_classes(rows), differences)
-    base = [line for line in figure.data if line.name == "base model"]
+    base = [line for line in figure.data if line.name == "base"]
     assert [list(line.y) for line in base] == [[0.2, 0.2], pytest.approx([0.5, 1.1])]
     assert list(figure.data[-1].y) == pytest.approx([1, 2]) and list(figure.layout.xaxis.tickvals) == [3, 9]
     alone = losses_by_layer(over_classes(rows), differences.assign(log_ratio=np.nan))
