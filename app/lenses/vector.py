@@ -1,6 +1,7 @@
 """The lens of a direction: of a category's mean, a difference of two chunks, a decoder row, or a kept vector."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.shared.chunk_colours import TAGS
 from app.shared.geometry_columns import DIRECTION
 from app.shared.views import Here
 from app.shell import selection
+from app.shell.more import more
 from app.shell.untrusted import for_markdown, one_line, show
 from app.shell.vocabulary import category, direction_words
 from backend.errors import AnchorscopeError
@@ -63,8 +65,10 @@ def draw(here: Here, store: Store) -> None:
             help="\n".join(f"- {direction_words(name)}: {DIRECTION_KINDS[name].help}" for name in offered),
             width=320,
         )
-        for control in dict.fromkeys(_CONTROLS[need] for need in offered[kind].needs):
-            control(found)
+        needs = offered[kind].needs
+        with nullcontext() if set(needs) <= {"chunk_id"} else more():  # the chunk is chosen elsewhere
+            for control in dict.fromkeys(_CONTROLS[need] for need in needs):
+                control(found)
     if "layer" not in found.fields:
         found.fields["layer"] = _layer(found, offered[kind].of_study)
     try:

@@ -56,7 +56,7 @@ def doors(block: Block) -> Iterator[str]:
     for node in block.children.values():
         if isinstance(node, Block):
             if node.type == "popover":
-                yield node.proto.label
+                yield node.proto.popover.label
             yield from doors(node)
 
 
