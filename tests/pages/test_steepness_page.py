@@ -273,7 +273,7 @@ def test_the_headline_claims_no_more_than_the_verdicts(rho, q, verdict, said):
     divergence, first, second = all_pairs.headline(pair_rows(within=rho, q=q, verdict=verdict))
     assert said in first and "unknown here" in second and "unknown here" in divergence  # none of it was tested
     assert (
-        "A law of ρ = −0.25 within CoTs, planted in one of them, would have been claimed in 62% of cases." in first
+        "An association of ρ = −0.25 within CoTs, planted in one of them, would have been claimed in 62% of cases." in first
     ) == (set(verdict) == {"none"})
     ways = {"inverse": "It falls", "direct": "It rises"}
     for way, how in ways.items():
