@@ -291,15 +291,15 @@ def draw_before_after(here: Here, store: Store) -> None:
         rows = rows[rows["kind"].fillna(NONE) == kind]
         betas = sorted(rows["beta"].unique(), key=abs)
         worded = {f"{value:g}": value for value in betas}
-        with more(SIZE, REST):
+        with more(SIZE):
             beta = worded[selection.pick(SIZE, "β", list(worded), default=f"{betas[-1]:g}", width=110)]
-            measure = selection.pick(
-                REST,
-                "KL on",
-                show=lambda name: KLS[f"kl_{name}"][0],
-                widget=st.segmented_control,
-                required=True,
-            )
+        measure = selection.pick(
+            REST,
+            "KL on",
+            show=lambda name: KLS[f"kl_{name}"][0],
+            widget=st.segmented_control,
+            required=True,
+        )
     found, measure = along(every), f"kl_{measure}"
     rows = rows[rows["beta"] == beta].assign(number=rows["chunk_index"] + 1)
     step = found.step if measure == "kl_answer" and found.verdict in ("sharp", "gradual") else None
