@@ -78,7 +78,7 @@ def test_every_view_shows_a_whole_study(opened, whole):
 def test_without_exact_geometry_a_view_shows_what_is_there_and_names_the_stage_for_the_rest(opened, without_geometry):
     test = page(opened, without_geometry)
     assert "Computed here" in words(test) and evidence_of(test)["q over all pairs"] == "unknown"
-    assert evidence_of(test)["covariates"].startswith("chunk length")
+    assert evidence_of(test)["held fixed"].startswith("chunk length")
     stages = {
         "pair": None,
         "metrics": None,
@@ -272,9 +272,8 @@ def pair_rows(**values) -> pd.DataFrame:
 def test_the_headline_claims_no_more_than_the_verdicts(rho, q, verdict, said):
     divergence, first, second = all_pairs.headline(pair_rows(within=rho, q=q, verdict=verdict))
     assert said in first and "unknown here" in second and "unknown here" in divergence  # none of it was tested
-    assert (
-        "An association of ρ = −0.25 within CoTs, planted in one of them, would have been claimed in 62% of cases." in first
-    ) == (set(verdict) == {"none"})
+    worth = "An association of ρ = −0.25 within CoTs, planted in one of them, would have been claimed in 62% of cases."
+    assert (worth in first) == (set(verdict) == {"none"})
     ways = {"inverse": "It falls", "direct": "It rises"}
     for way, how in ways.items():
         assert (f"{how} with steepness for ours: {vocabulary.studied_words('random')} (layer 3)." in first) == (
