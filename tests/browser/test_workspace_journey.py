@@ -15,14 +15,14 @@ SELECTED = '.chunk[aria-selected="true"]'
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory, tiny):
+def steerable(tmp_path_factory, tiny):
     return steerable_study.make(tmp_path_factory.mktemp("worked") / "small", tiny("llama"))
 
 
 @pytest.fixture(scope="module")
-def server(chromium, study, tmp_path_factory):
+def live_server(chromium, steerable, tmp_path_factory):
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
-    with serving(command, study, tmp_path_factory.mktemp("server"), own_cache=True) as address:
+    with serving(command, steerable, tmp_path_factory.mktemp("server"), own_cache=True) as address:
         yield address
 
 
@@ -40,6 +40,13 @@ def wait_for_choice(tab, name: str, value: str) -> None:
     )
 
 
+def opened(tab, link: str) -> None:
+    """Go there, until a chunk is selected and keys are listened to."""
+    tab.goto(link)
+    expect(tab.locator(SELECTED)).to_have_count(1)
+    expect(tab.locator("dialog.sheet")).to_be_attached()
+
+
 def tab_to(tab, words: str) -> None:
     """Press Tab until the button of these words has the focus."""
     for _ in range(200):
@@ -49,9 +56,8 @@ def tab_to(tab, words: str) -> None:
     raise AssertionError(f"no button {words!r} is reached by Tab")
 
 
-def test_find_compare_steer_and_keep_by_keyboard_alone(tab, server, study):
-    tab.goto(f"{server}/chains_of_thought?study=small")
-    expect(tab.locator(SELECTED)).to_have_count(1)
+def test_find_compare_steer_and_keep_by_keyboard_alone(tab, live_server, steerable):
+    opened(tab, f"{live_server}/chains_of_thought?study=small")
     first = selected(tab)
 
     tab.keyboard.press("?")
@@ -62,8 +68,7 @@ def test_find_compare_steer_and_keep_by_keyboard_alone(tab, server, study):
 
     tab.keyboard.press("p")  # the chunk, to compare with
     wait_for_choice(tab, "pinned_chunk", first)
-    tab.keyboard.press("J")  # another chain
-    tab.wait_for_function("old => !location.search.includes(`chunk=${old}`)", arg=first)
+    tab.keyboard.press("K")  # the chain before: the last one was open
     expect(tab.locator(SELECTED)).not_to_have_attribute("data-id", first)
     expect(tab.get_by_text(re.compile("^Problem .* beside Problem "))).to_be_visible()
     second = selected(tab)
@@ -87,13 +92,12 @@ def test_find_compare_steer_and_keep_by_keyboard_alone(tab, server, study):
     expect(tab.locator(".streams .token").nth(3)).to_be_attached()
     run = chosen(tab)["run"]
     tab.wait_for_timeout(3000)  # it is kept when it has ended
-    assert Experiments(study).get(run) is not None
+    assert Experiments(steerable).get(run) is not None
     assert tab.url.split("?")[0].endswith("/chains_of_thought") and tab.foreign == []
 
 
 def test_keys_1_to_9_put_views_into_the_dock_and_back_takes_them_out(tab, server):
-    tab.goto(f"{server}/chains_of_thought?study=small")
-    expect(tab.locator(SELECTED)).to_have_count(1)
+    opened(tab, f"{server}/chains_of_thought?study=small")
     tab.keyboard.press("2")
     wait_for_choice(tab, "dock", "metrics.rollouts.steering")
     expect(tab.locator(".st-key-dock_steering")).to_be_visible()
@@ -107,8 +111,7 @@ def test_keys_1_to_9_put_views_into_the_dock_and_back_takes_them_out(tab, server
 
 def test_a_choice_draws_anew_what_depends_on_it_and_nothing_else(tab, server):
     """What is drawn anew loses a mark that the test has put on its elements' data; the frame of a view stays."""
-    tab.goto(f"{server}/chains_of_thought?study=small&dock=metrics.neighbours&dock_arranged=columns")
-    expect(tab.locator(SELECTED)).to_have_count(1)
+    opened(tab, f"{server}/chains_of_thought?study=small&dock=metrics.neighbours&dock_arranged=columns")
     expect(tab.locator(".st-key-dock_neighbours")).to_contain_text("largest cosine")
     heights = tab.evaluate("[...document.querySelectorAll('[class*=st-key-dock_]')].map(one => one.offsetTop)")
     bar = tab.get_by_role("combobox", name=re.compile("Metric"))
