@@ -96,6 +96,31 @@ def test_find_compare_steer_and_keep_by_keyboard_alone(tab, live_server, steerab
     assert tab.url.split("?")[0].endswith("/chains_of_thought") and tab.foreign == []
 
 
+def test_a_stranger_comes_from_the_first_page_to_a_controlled_result_in_few_clicks(tab, live_server, steerable):
+    """No field is typed into: what is steered, how far and beside which control is what the pages open with."""
+    clicked = []
+
+    def click(there) -> None:
+        expect(there).to_be_enabled()
+        there.click()
+        clicked.append(there)
+
+    tab.goto(live_server)
+    click(tab.get_by_role("link", name="Workspace"))
+    click(tab.locator(".chunk").nth(1))
+    tab.wait_for_url(re.compile("chunk=.*_0001"))
+    click(tab.get_by_role("button", name="7 Steer"))
+    docked = tab.locator(".st-key-dock_steer")
+    click(docked.get_by_role("button", name="More"))
+    click(tab.get_by_role("radio", name="Many").or_(tab.get_by_role("button", name="Many", exact=True)).first)
+    tab.wait_for_url(re.compile("run_kind=continue"))
+    click(docked.get_by_role("button", name=re.compile("^Continue")))
+    expect(tab.get_by_text("compared in pairs")).to_be_visible()
+    assert len(clicked) <= 20
+    arms = {sample["arm"] for sample in Experiments(steerable).samples(chosen(tab)["run"]).to_dict("records")}
+    assert arms == {"base", "changed", "random"}
+
+
 def test_keys_1_to_9_put_views_into_the_dock_and_back_takes_them_out(tab, server):
     opened(tab, f"{server}/chains_of_thought?study=small")
     tab.keyboard.press("2")
