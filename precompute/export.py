@@ -3,7 +3,8 @@
 The rows are those of the published generation, and the live runs as they are now: they are read from their own ledger,
 so that neither runs kept since the last publication are missing nor a pipeline that holds the study is waited for. The
 weights of dictionaries are no rows: their folders go beside the one file, as NAME.dictionaries, or into the other
-folder. A crosscoder can leave by itself, in the layout that others publish.
+folder; so do the files of what people said: labels, saved searches, notes. A crosscoder can leave by itself, in the
+layout that others publish.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from backend.crosscoder import stored
 from backend.errors import AnchorscopeError
 from backend.schema.tables import SCHEMA_VERSION, TABLES
-from backend.store import dictionaries
+from backend.store import dictionaries, lines
 from backend.store.beside import beside
 from backend.store.experiments import Experiments, Kept
 from backend.store.publish import take_in_experiments
@@ -38,6 +39,9 @@ def export_duckdb(study: Path, file: Path) -> None:
         beside(file)
     )  # runs on a file of that name which is gone: they would be taken for runs on this one
     _refuse_existing(dictionaries.beside(file))
+    for said in (lines.beside(file, name) for name in lines.NAMES):  # they too
+        if said.exists():
+            _refuse_existing(said)
     temporary = file.with_name(file.name + ".tmp")
     with _nothing_left_on_failure(dictionaries.beside(file), temporary, temporary.with_name(temporary.name + ".wal")):
         dictionaries.copy(of_dictionaries, study, dictionaries.beside(file))
@@ -46,6 +50,7 @@ def export_duckdb(study: Path, file: Path) -> None:
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, file)
+        lines.copy(study, file)
 
 
 def export_parquet(study: Path, folder: Path) -> list[Path]:
@@ -63,6 +68,7 @@ def export_parquet(study: Path, folder: Path) -> list[Path]:
             rows = rows.replace_schema_metadata({"anchorscope_schema_version": str(SCHEMA_VERSION)})
             pq.write_table(rows, temporary / f"{table}.parquet", compression="zstd", write_page_checksum=True)
         dictionaries.copy(store.dictionary_ids(), study, temporary / dictionaries.FOLDER)
+        lines.copy(study, temporary)
         os.replace(temporary, folder)
     return sorted(folder.glob("*.parquet"))
 

@@ -34,6 +34,7 @@ HELP = """Words side by side are all meant.
 - `importance > 0.2`, `q <= 0.05`, `level:2`: comparisons of any number
 - `tag:self_checking`, `model:reasoner`, `correct:no`, `rollouts:yes`, `fires:1234`
 - `"wait"`: these characters in the chunk's text, in capitals or not
+- `starred:yes`, `note:"..."`, `corrected:self_checking`; `tag@corrected:...`: the corrected tag where there is one
 - `known:steepness`: it has a value; a comparison with an unknown value is never met
 - `-` before anything negates it, `or` takes either, brackets group
 

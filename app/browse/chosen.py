@@ -3,11 +3,12 @@
 import pandas as pd
 import streamlit as st
 
-from app.shared import chunk_colours
+from app.shared import chunk_colours, said
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import category
+from backend.store import notes
 from backend.store.store import Store
 
 
@@ -18,7 +19,9 @@ def draw(here: Here, store: Store) -> None:
     answer = "unknown" if pd.isna(cot.is_correct) else "correct" if cot.is_correct else "wrong"
     tag = category(chunk.category) if isinstance(chunk.category, str) else "not tagged"
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        show(f"Chunk {chunk.chunk_index + 1} · {tag} · answer {answer}: {one_line(chunk.text, 300)}")
+        people = said.in_words(notes.in_force(store.path, notes.chunk(where.chunk, chunk.text)))
+        about = " · ".join(filter(None, (f"Chunk {chunk.chunk_index + 1}", tag, people, f"answer {answer}")))
+        show(f"{about}: {one_line(chunk.text, 300)}")
         if st.button(
             f"Open in {navigation.PAGES[navigation.CHAINS].title}",
             icon=":material/segment:",

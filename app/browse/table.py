@@ -17,6 +17,7 @@ from app.shell.untrusted import for_markdown, one_line, show
 from backend.ids import stable_id
 from backend.search.columns import KnownColumns
 from backend.search.language import parse
+from backend.store.notes import stamp
 from backend.store.search_queries import Column
 from backend.store.store import Store
 
@@ -51,7 +52,7 @@ def _answered(store: Store, known: KnownColumns, now: Asked, what: str, page: in
     return _remembered(
         store,
         known,
-        (str(store.generation), store.published_at, source, known.dictionary),
+        (str(store.generation), store.published_at, stamp(store.path), source, known.dictionary),
         what,
         now.query,
         now.level,

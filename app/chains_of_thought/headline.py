@@ -5,7 +5,7 @@ import streamlit as st
 
 from app.chains_of_thought.metric_table import why_unknown
 from app.chains_of_thought.metrics import answers_around
-from app.shared import chunk_colours
+from app.shared import chunk_colours, said
 from app.shared.views import Here
 from app.shell import keys
 from app.shell.numbers import interval, number
@@ -23,6 +23,7 @@ from app.shell.vocabulary import (
 )
 from backend.cot.categories import UNSURE_BELOW
 from backend.ids import cot_of
+from backend.store import notes
 from backend.store.store import Store
 
 
@@ -36,7 +37,11 @@ def draw(here: Here, store: Store) -> None:
         if coloured.metric:
             value = f"{metric_briefly(f'{coloured.metric}:{coloured.convention}')} {number(chunk.value)}"
             value += "" if pd.isna(chunk.ci_low) else f" {interval(chunk.ci_low, chunk.ci_high)}"
-        st.caption(f"{_tags(chunk)}{' · ' if value else ''}{for_markdown(value)}", width="stretch")
+        thing = notes.chunk(chunk.chunk_id, chunk.text)
+        people = said.in_words(notes.in_force(store.path, thing))
+        words = for_markdown(" · ".join(filter(None, (value, people))), 300)
+        st.caption(f"{_tags(chunk)}{' · ' if words else ''}{words}", width="stretch")
+        said.door(store.path, thing)
 
 
 def draw_value(here: Here, store: Store) -> None:

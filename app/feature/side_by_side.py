@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.components.examples import examples
 from app.figures.crosscoder import MODELS, activation_histogram, firing_by_category, logit_effects
-from app.shared import chosen_chunk, chosen_dictionary
+from app.shared import chosen_chunk, chosen_dictionary, said
 from app.shared.chosen_chunk import CHUNK, COT, PROBLEM
 from app.shared.chosen_dictionary import FEATURE, PINNED
 from app.shared.clicks import picked_row
@@ -29,6 +29,7 @@ from backend.crosscoder.top_features import EVERYWHERE
 from backend.errors import AnchorscopeError
 from backend.models.names import role_words
 from backend.statistics.intervals import wilson
+from backend.store import notes
 from backend.store.labels import LONGEST_AUTHOR, LONGEST_LABEL, add_label, history
 from backend.store.store import Store
 
@@ -41,12 +42,7 @@ _SCHEMES = {
     ),
     "before_reasoning": "The tokens that predict those",
 }
-_READ, _PROBLEM, _AUTHOR, _ASKED = (
-    "leave_for_the_chunk_of_an_example",
-    "label_problem",
-    "label_author",
-    "labels_from_chat",
-)
+_READ, _PROBLEM, _ASKED = "leave_for_the_chunk_of_an_example", "label_problem", "labels_from_chat"
 
 ENOUGH = 20  # tokens on which a feature fires, to be read from examples
 UNEQUAL = "the norm over √width, as the models' widths differ"
@@ -221,7 +217,7 @@ def label_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
     given = given[given["feature"] == feature]
     words, author = keys.of(f"label_{dictionary.dictionary_id}_{feature}"), keys.of(f"author_{column}")
     st.session_state.setdefault(words, given["label"].iloc[-1] if len(given) else "")
-    st.session_state.setdefault(author, st.session_state.get(_AUTHOR, ""))
+    st.session_state.setdefault(author, st.session_state.get(said.AUTHOR, ""))
     with (
         st.form(keys.of(f"label_form_{column}"), border=False),
         st.container(horizontal=True, vertical_alignment="bottom", gap="small"),
@@ -233,6 +229,10 @@ def label_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature
     if problem := st.session_state.pop(f"{_PROBLEM}_{feature}", None):
         show(problem)
     _suggestions(store, dictionary, feature, words)
+    thing = notes.feature(dictionary.dictionary_id, feature)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"), keys.inside(f"said {column}"):
+        said.door(store.path, thing)
+        show(said.in_words(notes.in_force(store.path, thing)))
     if len(given):
         newest = given.iloc[-1]
         show(
@@ -253,7 +253,7 @@ def _keep(store: Store, dictionary: pd.Series, feature: int, words: str, author:
     label, by = st.session_state.get(words), st.session_state.get(author, "")
     if label is None:
         return  # the form has gone meanwhile
-    st.session_state[_AUTHOR] = by
+    st.session_state[said.AUTHOR] = by
     try:
         add_label(store.path, dictionary.dictionary_id, feature, label, by)
     except AnchorscopeError as error:

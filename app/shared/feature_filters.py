@@ -63,6 +63,8 @@ COLUMNS = {
     "decoder_cosine": Column("decoder cosine", "number", "Between its two decoder rows.", True),
     "share_eps": Column("1/(1+ν^ε)", "number", "ν^ε as a share, on the scale of NRN.", True),
     "share_r": Column("1/(1+ν^r)", "number", "ν^r as a share, on the scale of NRN.", True),
+    "starred": Column("starred", "word", "Whether a person starred it."),
+    "note": Column("note", "text", "What a person noted of it."),
     "feature": Column("feature", "number", "Its number in the dictionary."),
 }
 

@@ -7,6 +7,7 @@ from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from backend.crosscoder.class_counts import scaling_share
 from backend.crosscoder.label_suggestions import names_of
+from backend.store import notes
 from backend.store.labels import labels
 from backend.store.store import Store
 
@@ -26,6 +27,8 @@ def find(store: Store, dictionary: pd.Series) -> pd.DataFrame | Missing:
         return undone(store.path, "features")
     rows = rows.merge(studies.ask(store.reasoning_categories, dictionary_id=name), on="feature", how="left")
     rows = rows.merge(labels(store.path, name)[["feature", "label"]], on="feature", how="left")
+    said = notes.of_features(store.path, name).rename(columns={notes.STAR: "starred"})
+    rows = rows.merge(said, on="feature", how="left")
     return rows.assign(share_eps=scaling_share(rows["nu_eps"]), share_r=scaling_share(rows["nu_r"]))
 
 

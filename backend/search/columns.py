@@ -15,25 +15,30 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from backend.cot.categories import CATEGORIES
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance.conventions import ALL, CONVENTIONS
 from backend.importance.metric_registry import METRICS
 from backend.models.names import role_words, short_names
 from backend.store.geometry_columns import COLUMNS, IMPORTANCE, NO_LAYER, NONE, GeometryColumn
+from backend.store.notes import counting
 from backend.store.search_queries import (
     ACCURACY_ROWS,
     ROLLOUT_ROWS,
     SIZE_ROWS,
     Column,
+    corrected_rows,
     firing_rows,
     geometry_rows,
     importance_rows,
+    said_rows,
     tag_rows,
 )
 from backend.store.store import Store
 
 FIRES = "fires"  # the family of features: a column for each number
+CORRECTED = ", corrected"  # behind a tag that a person gave
 
 
 class NoColumn(AnchorscopeError):
@@ -115,6 +120,21 @@ _OWN = (
     Column("cot", "word", "cot", "c.cot_id", "CoT", "Id of the CoT."),
 )
 _TAG = Column("tag", "word", "chunk", "j.tag", "Tag", "What the chunk does; any of its tags matches.", among="j.tags")
+# What people said of chunks; none of it is ever taken for what was computed.
+_STARRED = Column("starred", "yes or no", "chunk", "(j.star IS NOT NULL)", "Starred", "Whether a person starred it.")
+_NOTE = Column("note", "text", "chunk", "j.note", "Note", "What a person noted of it; unknown without a note.")
+_CORRECTED = Column(
+    "corrected", "word", "chunk", "j.tag", "Corrected tag", "The tag that a person gave it; unknown where none did."
+)
+_CORRECTED_TAG = Column(
+    "tag@corrected",
+    "word",
+    "chunk",
+    f"CASE WHEN j.corrected IS NULL THEN j.tag ELSE j.tag || '{CORRECTED}' END",
+    "Tag, corrected where a person did",
+    "The tag that a person gave it, marked as corrected, else the computed ones; any of its tags matches.",
+    among="j.tags",
+)
 _SCORE = Column("tag_score", "number", "chunk", "j.score", "Score of the tag", "Probability of its first tag.")
 _FIRES = Column(
     FIRES,
@@ -240,10 +260,22 @@ def known_columns(
     ids = coded["dictionary_id"].tolist()
     dictionary = dictionary if dictionary in ids else next(iter(ids), None)
     families = [_single(column) for column in _with_words(store)]
+    said = counting(store.path, "chunk")
+    any_tag = tuple((tag, (tag,)) for tag in CATEGORIES)
     if source is not None:
         tags = tuple((tag, (tag,)) for tag in store.tags_of(source))
         rows = tag_rows(source)
-        families[:0] = [_single(replace(_TAG, rows=rows, words=tags)), _single(replace(_SCORE, rows=rows))]
+        computed = replace(_TAG, rows=rows, words=tags)
+        corrected = replace(_CORRECTED_TAG, rows=corrected_rows(source, said), words=any_tag)
+        families[:0] = [
+            Family("tag", (((), computed), (("corrected",), corrected))),
+            _single(replace(_SCORE, rows=rows)),
+        ]
+    of_people = said_rows(said)
+    families += [
+        _single(replace(column, rows=of_people, words=any_tag if column is _CORRECTED else None))
+        for column in (_STARRED, _NOTE, _CORRECTED)
+    ]
     families += _importance(store.importance_choices() if importance is None else importance)
     families += _geometry(store.geometry_choices() if geometry is None else geometry)
     n_features = 0 if dictionary is None else int(coded.loc[coded["dictionary_id"] == dictionary, "n_features"].iloc[0])
@@ -403,7 +435,19 @@ The language is in [search.md](search.md).
 def document() -> str:
     """All columns that there can be, as Markdown."""
     parts = [_HEAD, "| Column | Of | Holds | Meaning |\n| --- | --- | --- | --- |"]
-    parts += [_line(column.name, column) for column in (_TAG, _SCORE, *_OWN, replace(_FIRES, name=f"{FIRES}@NUMBER"))]
+    parts += [
+        _line(column.name, column)
+        for column in (
+            _TAG,
+            _CORRECTED_TAG,
+            _SCORE,
+            _STARRED,
+            _NOTE,
+            _CORRECTED,
+            *_OWN,
+            replace(_FIRES, name=f"{FIRES}@NUMBER"),
+        )
+    ]
     parts += ["", "## Metrics", ""]
     parts.append(
         f"`{IMPORTANCE_NAME}` is the first counterfactual importance that a study has, in this order; `q` and `p` are"

@@ -15,7 +15,6 @@ chunk (`beside`), which every reader of the study counts among its own, and name
 
 import contextlib
 import functools
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from backend.errors import AnchorscopeError
 from backend.root import PRECOMPUTE
 from backend.schema.tables import TABLES
 from backend.store.beside import ADDED, ledger_of, remembered, unit_of
+from backend.store.lines import why_not_kept
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import DamagedFile, StudyBusy, StudyFolder, UnitLine, Writer, arrow_rows
 
@@ -127,15 +127,8 @@ class Experiments:
 
     def why_not_kept(self) -> str | None:
         """What to do so that something can be kept here; None where nothing is known that would prevent it."""
-        place = self.folder.path
-        first = next((one for one in (place, *place.parents) if one.exists()), place)
-        if os.access(first, os.W_OK):
-            return None
-        return (
-            f"What is drawn here cannot be kept: {first} is read-only for this dashboard, and it would lie in {place}."
-            " It is shown until the dashboard ends. Allow writing there, or copy the study (with what lies beside it)"
-            " to a folder that you may write to, and open it from there."
-        )
+        why = why_not_kept(self.folder.path)
+        return why and f"What is drawn here cannot be kept, and is shown until the dashboard ends: {why}"
 
     def delete(self, experiment_id: str) -> None:
         """The experiment is no longer shown, published or exported; one that is not there stays so. Raises NotKept."""

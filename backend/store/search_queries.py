@@ -238,6 +238,27 @@ def tag_rows(source: str) -> Rows:
     )
 
 
+def said_rows(said: pd.DataFrame) -> Rows:
+    """What people said of chunks, rows of `notes.counting`, where a chunk still has the text that it was said of."""
+    given = said.astype(object).where(said.notna(), None)
+    return Rows(
+        "SELECT h.chunk_id, s.note, s.star, s.tag FROM (SELECT unnest($names::VARCHAR[]) AS chunk_id,"
+        " unnest($texts::VARCHAR[]) AS digest, unnest($notes::VARCHAR[]) AS note, unnest($stars::VARCHAR[]) AS star,"
+        " unnest($tags::VARCHAR[]) AS tag) s JOIN chunks h ON h.chunk_id = s.chunk_id AND sha256(h.text) = s.digest",
+        tuple((f"{name}s", tuple(given[name])) for name in ("name", "text", "note", "star", "tag")),
+    )
+
+
+def corrected_rows(source: str, said: pd.DataFrame) -> Rows:
+    """All tags of a chunk and the first of them, by `said` where a person corrected it, else by the source."""
+    computed, corrected = tag_rows(source), said_rows(said)
+    return Rows(
+        "SELECT chunk_id, t.tag AS corrected, CASE WHEN t.tag IS NULL THEN o.tags ELSE [t.tag] END AS tags,"
+        f" coalesce(t.tag, o.tag) AS tag FROM ({computed.sql}) o FULL JOIN ({corrected.sql}) t USING (chunk_id)",
+        (*computed.bound, *corrected.bound),
+    )
+
+
 ROLLOUT_ROWS = Rows(f"SELECT chunk_id, count(*) AS n FROM {SAMPLED} WHERE kind = 'resample' GROUP BY chunk_id")
 SIZE_ROWS = Rows("SELECT cot_id, count(*) AS n FROM chunks GROUP BY cot_id", by="cot_id")
 ACCURACY_ROWS = Rows(

@@ -7,6 +7,7 @@ import pytest
 
 from backend.errors import AnchorscopeError
 from backend.schema.tables import TABLES
+from backend.store import notes
 from backend.store.beside import ledger_of
 from backend.store.experiments import Experiments
 from backend.store.store import NoStore, Store
@@ -93,3 +94,16 @@ def test_nothing_is_exported_where_there_is_no_study(tmp_path):
     with pytest.raises(NoStore):
         export_parquet(tmp_path / "nothing", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_people_said_leaves_too_and_never_onto_what_was_said_of_another_study(study, tmp_path):
+    shutil.copytree(study, tmp_path / "study")
+    thing = notes.chunk("c_0000", "text")
+    notes.give(tmp_path / "study", thing, notes.NOTE, "odd", "Ada")
+    export_duckdb(tmp_path / "study", tmp_path / "small.duckdb")
+    export_parquet(tmp_path / "study", tmp_path / "out")
+    for left in (tmp_path / "small.duckdb", tmp_path / "out"):
+        assert notes.history(left, thing)[["value", "author"]].values.tolist() == [["odd", "Ada"]]
+    notes.give(tmp_path / "gone.duckdb", thing, notes.NOTE, "of another", "Ada")
+    with pytest.raises(AnchorscopeError, match=r"gone\.notes\.jsonl exists already"):
+        export_duckdb(tmp_path / "study", tmp_path / "gone.duckdb")
