@@ -2,13 +2,17 @@
 
 import streamlit as st
 
+from app.components.copy import copy_buttons
 from app.components.reader import reader
 from app.figures.chunk import profile
 from app.shared import chosen_chunk, chunk_colours
 from app.shared.clicks import go_to_clicked
 from app.shared.views import Here
-from app.shell import keys
+from app.shell import keys, selection
+from app.shell.fields import SWITCH, Field, declare
 from backend.store.store import Store
+
+FORMULAS = declare(Field("formulas", "switch to set formulas", SWITCH, "no", of=None))
 
 
 def draw(here: Here, store: Store) -> None:
@@ -16,7 +20,15 @@ def draw(here: Here, store: Store) -> None:
     coloured, selected = here.once(chunk_colours.coloured), here.chunk.chunk
     shown, key = chunk_colours.described(coloured.metric), keys.of("profile")
     chunk_colours.legend(coloured.chunks)
-    reader(coloured.chunks, shown, selected=selected, on_chunk=chosen_chunk.go)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        _to_copy(here, store)
+        with_formulas = selection.pick_switch(
+            FORMULAS,
+            "Formulas",
+            help="Set what stands between dollar signs, in backslashed brackets or in a box as formulas. All else stays"
+            " the text it is; so does a formula with a command that is not known here.",
+        )
+    reader(coloured.chunks, shown, selected=selected, on_chunk=chosen_chunk.go, with_formulas=with_formulas)
     if shown:
         st.plotly_chart(
             profile(coloured.chunks, shown, selected=selected),
@@ -25,3 +37,12 @@ def draw(here: Here, store: Store) -> None:
             selection_mode="points",
             config={"displayModeBar": False},
         )
+
+
+def _to_copy(here: Here, store: Store) -> None:
+    coloured, where = here.once(chunk_colours.coloured), here.chunk
+    own = coloured.chunks.loc[coloured.chunks["chunk_id"] == where.chunk, "text"].iloc[0]
+    read = store.cot_to_read(where.cot).iloc[0]
+    copy_buttons(
+        {"chunk": own, "chain": read.text, "prompt": read.prompt if isinstance(read.prompt, str) else ""}, key="copy"
+    )

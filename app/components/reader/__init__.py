@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.shared import formulas
 from app.shared.clicks import reported
 from app.shell import keys, selection
 from app.shell.numbers import number
@@ -27,11 +28,13 @@ def reader(
     selected: str,
     on_chunk: Callable[[str], None],
     marks: Mapping[str, str] | None = None,
+    with_formulas: bool = False,
 ) -> None:
     """Show the chunks (`chunk_id`, `number`, `text`, `category`, `value`) and call `on_chunk` with the id that was
     clicked or walked to.
 
     `marks` paints chunks, by id: "source" (the vector came from there), "applied" (it is steered there) or "both".
+    `with_formulas` sets the formulas of their texts.
     """
     key = keys.of("cot_reader")
 
@@ -41,7 +44,10 @@ def reader(
             on_chunk(chunk)
             selection.redraw()
 
-    _component()(key=key, data={"chunks": spans(chunks, metric, marks), "selected": selected}, on_chunk_change=moved)
+    shown = spans(chunks, metric, marks)
+    if with_formulas:
+        shown = [chunk | {"parts": formulas.parts(chunk["text"].strip())} for chunk in shown]
+    _component()(key=key, data={"chunks": shown, "selected": selected}, on_chunk_change=moved)
 
 
 def spans(chunks: pd.DataFrame, metric: Metric | None, marks: Mapping[str, str] | None = None) -> list[dict[str, Any]]:

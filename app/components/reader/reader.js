@@ -1,6 +1,7 @@
 // One chain of thought as clickable chunks. Text enters the page as textContent only.
 // data: {chunks: [{id, number, text, colour, ink, strength, below, hint, mark}], selected}; strength is 0 to 100, or null where the
 // metric is unknown; below says that it is less than chance gives; mark is null, "source" (a vector comes from the chunk), "applied" (it is steered there) or "both".
+// A chunk may have parts too: its text in pieces, strings and formulas {tex, math, display}; math is a text or [element, ...children].
 // Says to Python: trigger "chunk" with the id of the chunk that was clicked or reached with j, k or the arrows.
 const views = new WeakMap();
 const WALK = "anchorscope-walk"; // by the keys j and k, of app/components/keyboard
@@ -36,7 +37,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 
 function draw(root, view, chunks) {
-  const text = chunks.map((chunk) => chunk.id + chunk.text).join("\u0000");
+  const text = chunks.map((chunk) => chunk.id + (chunk.parts ? "+" : "") + chunk.text).join("\u0000");
   if (view.text !== text) {
     root.replaceChildren();
     view.spans.clear();
@@ -48,7 +49,7 @@ function draw(root, view, chunks) {
       const badge = document.createElement("span");
       badge.className = "badge";
       badge.textContent = String(chunk.number);
-      span.append(badge, document.createTextNode(chunk.text.trim()));
+      span.append(badge, ...(chunk.parts ?? [chunk.text.trim()]).map(piece));
       const before = chunk.text.slice(0, chunk.text.length - chunk.text.trimStart().length);
       const after = chunk.text.slice(chunk.text.trimEnd().length);
       root.append(document.createTextNode(before), span, document.createTextNode(after || "\u200B"));
@@ -69,6 +70,29 @@ function draw(root, view, chunks) {
     span.title = chunk.hint;
   }
   paint(root, view, chunks);
+}
+
+// Formulas: only these elements, without attributes of a text's; every string enters as text.
+const MATHML = "http://www.w3.org/1998/Math/MathML";
+const ELEMENTS = new Set(["boxed", "mrow", "mi", "mn", "mo", "mfrac", "msqrt", "mroot", "msub", "msup", "msubsup", "mover", "mtext"]);
+
+function piece(part) {
+  if (typeof part === "string") return document.createTextNode(part);
+  const math = document.createElementNS(MATHML, "math");
+  if (part.display) math.setAttribute("display", "block");
+  math.setAttribute("title", part.tex);
+  math.append(node(part.math));
+  return math;
+}
+
+function node(tree) {
+  if (typeof tree === "string") return document.createTextNode(tree);
+  const [name, ...children] = tree;
+  if (!ELEMENTS.has(name)) return document.createTextNode("");
+  const element = document.createElementNS(MATHML, name === "boxed" ? "mrow" : name);
+  if (name === "boxed") element.setAttribute("class", "boxed");
+  element.append(...children.map(node));
+  return element;
 }
 
 // The two painted spans; of neighbours with the same mark the first says what it means.
