@@ -13,6 +13,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from app import views
 from app.components import described
 from app.components.keyboard import keyboard
+from app.findings import tour
 from app.shell import failures, progress, selection, shortcuts, studies
 from app.shell.fields import FIELDS, STUDY
 from app.shell.missing import NO_STUDY, PageEnds, say
@@ -48,6 +49,7 @@ def run() -> None:
             _say_it_is_gone(found)
             _say_it_is_older(found)
             with contextlib.suppress(PageEnds):
+                _tour(found)
                 page.run()
     finally:
         selection.end()
@@ -126,6 +128,13 @@ def _say_it_is_older(found: dict[str, Path]) -> None:
         if name in found and (words := studies.open_store(found[name]).older) is not None:
             with st.container(border=True, key="older"):
                 show(words)
+
+
+def _tour(found: dict[str, Path]) -> None:
+    """The step of the tour, above every page while it is on."""
+    if selection.get(tour.TOUR) is not None and found:
+        with contextlib.suppress(AnchorscopeError):  # the page says it
+            tour.strip(studies.open_store(found[selection.in_force(STUDY, list(found))]))
 
 
 def _forget_unknown_path() -> str | None:

@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from app.findings.views import FINDINGS, UNKNOWN
+from app.findings.views import FINDINGS, TOUR, UNKNOWN
 from app.shared import views
 
 here = views.here_now()
 views.title()
+views.show(TOUR, here)
 for row in zip(*[iter((*FINDINGS.values(), UNKNOWN, None))] * 2, strict=True):
     for column, view in zip(st.columns(2, gap="medium"), row, strict=True):
         if view is not None:

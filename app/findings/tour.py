@@ -1,0 +1,177 @@
+"""The tour: one experiment in five steps, done with the person on what the study has. Does one sentence decide the
+answer, and does a push on the model there change it?
+
+Where somebody stands in it is a choice like any other, in the link; and so is all that a step opens. The steps follow
+from the study's steered run that moved the answer most (the finding `steering`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app.findings.cards import finding_of, in_words
+from app.shared.chosen_chunk import CHUNK
+from app.shared.chosen_stream import LAYER, MODEL
+from app.shared.dock import DOCK
+from app.shared.geometry_columns import DIRECTION, UNIT
+from app.shared.views import Here
+from app.shell import history, keys, navigation, selection
+from app.shell.fields import Field, declare
+from app.shell.missing import Missing, say
+from app.shell.untrusted import show
+from backend.findings.finding import Finding
+from backend.geometry.direction_kinds import kinds_by_hand
+from backend.models.interventions import PLACES, UNITS
+from backend.store.store import Store
+
+TOUR = declare(Field("tour", "step of the tour", ("1", "2", "3", "4", "5")))
+_CAUSATION = "causation"
+
+
+@dataclass(frozen=True)
+class Step:
+    title: str
+    text: str
+    page: str
+    chosen: Mapping[str, str]  # what is selected there, by the words of links
+
+
+def steps(store: Store) -> tuple[Step, ...] | Missing:
+    """The five; where the study has no steered run, what makes one."""
+    found = finding_of(store, "steering")
+    if isinstance(found, Missing):
+        return found
+    at = dict(found.way.chosen)
+    chunk = {CHUNK.name: at[CHUNK.name]} if CHUNK.name in at else {}
+    push = _push(store, chunk.get(CHUNK.name))
+    place = {name: push[name] for name in (MODEL.name, LAYER.name, DIRECTION.name) if name in push}
+    return (
+        Step(
+            "One question",
+            "Does one sentence of a chain of thought decide the answer, and does a push on the model there change it?"
+            " The tour asks this of the steered run of this study that moved the answer most. Each step opens a place;"
+            " do there what it says, then go on.",
+            navigation.ROOT_PAGE,
+            {},
+        ),
+        Step(
+            "The sentence",
+            "The selected chunk is the sentence. Metrics, on the right, says how much the answers move when it is"
+            " sampled anew, with the 95 % interval and n. Rollouts shows what the model wrote in its place: read two"
+            " that are not similar. Guess now: does the answer hang on it?",
+            navigation.CHAINS,
+            chunk | {DOCK.name: "metrics.rollouts"},
+        ),
+        Step(
+            "The push",
+            "The KL curve says how far the model's predictions of this chunk move when its residual stream is pushed"
+            " along a direction, by β. Compare the direction with the random ones: a push that does no more than they"
+            " do says nothing of the direction.",
+            navigation.CHAINS,
+            chunk | place | {DOCK.name: "steering.metrics"},
+        ),
+        Step(
+            "The experiment",
+            "Press Steer: the model goes on under the push, beside what it wrote without it. One text is an anecdote."
+            " Under Run choose Many and press the button again: both are continued several times, with random"
+            " directions of the same length beside them. It takes a minute or more; the next step need not wait for"
+            " it.",
+            navigation.STEERING,
+            chunk | push | {"run_kind": "stream"},
+        ),
+        Step("The controlled result", _result(found), found.way.page, at),
+    )
+
+
+def _push(store: Store, chunk: str | None) -> dict[str, str]:
+    """The settings of Steering that do to the chunk what the study did; none where they cannot be had by hand."""
+    runs = store.steered_answers()
+    own = runs[runs["chunk_id"] == chunk]
+    if own.empty or (row := own.iloc[0]).kind not in kinds_by_hand() or row.unit not in UNITS:
+        return {}
+    where = {"steered_where": str(row.place)} if row.place in PLACES else {}
+    return where | {
+        MODEL.name: str(row.model_id),
+        LAYER.name: str(row.layer),
+        DIRECTION.name: str(row.kind),
+        "operation": "add",
+        UNIT.name: str(row.unit),
+        "beta": f"{row.beta:g}",
+    }
+
+
+def _result(found: Finding) -> str:
+    """What the study found, with its numbers and its control."""
+    numbers = " ".join(f"{in_words(one)}." for one in found.numbers[:1])
+    control = found.control.partition(" Grey: ")[0]  # the rest is about the card's figure
+    where = (
+        "Below is every pair of the study, its anchors beside sentences that are none."
+        if found.way.page == _CAUSATION
+        else "The page shows the run."
+    )
+    return (
+        f"{found.statement} {numbers} {control} {where} What you ran yourself is kept on the page"
+        " Steering, with its random directions: did they move the answer too?"
+    )
+
+
+def draw(here: Here, store: Store) -> None:
+    """The way in, where the tour is not on already."""
+    if selection.get(TOUR) is not None:
+        return
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key=keys.of("tour_start")):
+        show("New here? A tour in five steps does one experiment with you, on this study.")
+        if st.button("Tour", icon=":material/tour:", key=keys.of("tour_begin")):
+            found = steps(store)
+            if isinstance(found, Missing):
+                say(found)
+            else:
+                _open(found, 1)
+
+
+def strip(store: Store) -> None:
+    """Above every page while the tour is on: what this step asks for, and the ways on, back and out."""
+    if selection.get(TOUR) is None:
+        return
+    found = steps(store)
+    with st.container(border=True, gap="small", key="tour"):
+        if isinstance(found, Missing):
+            say(found)
+            _end()
+            return
+        number = int(selection.checked(TOUR) or "1")
+        step = found[number - 1]
+        st.markdown(f"**Tour, step {number} of {len(found)}: {step.title}**")
+        show(step.text)
+        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+            if step.page != _page():
+                _way("Where this step is", found, number, "tour_here")
+            if number < len(found):
+                _way(f"Next: {found[number].title}", found, number + 1, "tour_next")
+            if number > 1:
+                _way("Back", found, number - 1, "tour_back")
+            _end()
+
+
+def _way(label: str, found: tuple[Step, ...], to: int, key: str) -> None:
+    """To a step: a button on this page; where it is on another a link, which is one step in the browser's history."""
+    step = found[to - 1]
+    if step.page != _page():
+        navigation.way_in(step.page, label, {TOUR.name: str(to), **step.chosen})
+    elif st.button(label, key=key):
+        _open(found, to)
+
+
+def _open(found: tuple[Step, ...], to: int) -> None:
+    selection.choose({}, **{TOUR.name: str(to), **found[to - 1].chosen})
+    history.chosen()
+    selection.rerun()
+
+
+def _end() -> None:
+    st.button("End the tour", key="tour_end", type="tertiary", on_click=selection.choose, args=({TOUR: None},))
+
+
+def _page() -> str:
+    return selection.page() or navigation.ROOT_PAGE
