@@ -28,9 +28,9 @@ _AUTHOR, _PROBLEM = "label_author", "label_sheet_problem"  # the first is the Fe
 
 def draw(here: Here, store: Store) -> None:
     """The sheet, behind a switch: it opens at the first feature without a label."""
+    st.caption(f"The {EACH} features of highest and of lowest NRN, to label in one sitting.")
     with more(SHEET):
-        words = f"The {EACH} features of highest and of lowest NRN, to label in one sitting"
-        is_open = selection.pick_switch(SHEET, words)
+        is_open = selection.pick_switch(SHEET, "Show the sheet")
     if not is_open:
         return
     norm = here.once(how_compared).norm

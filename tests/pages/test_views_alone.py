@@ -43,7 +43,7 @@ def drawn(monkeypatch, tmp_path):
 
     def draw(study: Path, *places: str) -> dict[str, str]:
         monkeypatch.setenv("ANCHORSCOPE_STORES", str(study))
-        test = AppTest.from_function(side_by_side, args=(places,), default_timeout=120).run()
+        test = AppTest.from_function(side_by_side, args=(places,), default_timeout=300).run()
         assert not test.exception, (test.session_state["drawn"], test.exception)
         panels = [(name, place) for name in registered() for place in places]
         said = {panel: shown(block) for panel, block in zip(panels, test.main.children.values(), strict=True)}
