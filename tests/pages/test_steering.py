@@ -280,7 +280,7 @@ def test_a_text_by_a_model_that_is_not_here_is_steered_by_another_and_marked(ope
     choice = available.Choice(Model(tiny("llama").name), tiny("llama").model_id)
     monkeypatch.setattr(live, "choices", lambda models, device: [choice])
     test = open_page(opened, study, direction="random")
-    assert "written by somebody/R1-14B" in words(test)
+    assert "written by R1-14B, which is not what is steered here" in words(test)
 
 
 def test_a_feature_comes_from_the_interventions_page_with_its_unit_and_norm(opened, tiny, tmp_path):
