@@ -1,7 +1,7 @@
-"""One feature: where it fires, what it writes, and what it is called; a second one beside it."""
+"""One feature, or two to four side by side: where they fire, and one part at a time of what else is known of them."""
 
 from app.feature.side_by_side import controls, leave_if_asked
-from app.feature.views import CATEGORIES, EXAMPLES, GLANCE, HISTOGRAM, LABEL, LOGITS, NEIGHBOURS, VIEWS
+from app.feature.views import ALONE, COMPARED, COMPARED_PART, EXAMPLES, LOGITS, PART, TITLES
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
@@ -10,11 +10,11 @@ views.title()
 chosen_dictionary.choose_and_name(here.store)
 views.require(here, views.features)
 if len(here.once(controls)) > 1:
-    for view in VIEWS:
-        views.show(view, here, heading=True)
+    views.show(EXAMPLES, here, heading=True)
+    field, parts = COMPARED_PART, COMPARED
 else:
     views.show_beside(here, EXAMPLES, LOGITS)
-    views.show_beside(here, HISTOGRAM, LABEL)
-    views.show_beside(here, GLANCE, CATEGORIES)
-    views.show(NEIGHBOURS, here, heading=True)
+    field, parts = PART, ALONE
+for row in parts[views.part(field, "What else is shown", {name: TITLES[name] for name in parts})]:
+    views.show_beside(here, *row)
 leave_if_asked()

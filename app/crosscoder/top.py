@@ -17,7 +17,6 @@ from app.shell.numbers import interval, number
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CATEGORIES, category
 from backend.cot.reasoning import TARGETS
-from backend.crosscoder.kinds import firing_of
 from backend.crosscoder.top_features import (
     DENSE,
     LEAST_FIRED,
@@ -50,11 +49,11 @@ def draw(here: Here, store: Store) -> None:
 
 
 def _sizes(store: Store, dictionary: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame] | Missing:
-    name, firing = dictionary.dictionary_id, firing_of(dictionary.kind, dictionary.parameters)
+    name = dictionary.dictionary_id
     tokens = studies.ask(store.coded_tokens, dictionary_id=name)
     if tokens.empty:
         return undone(store.path, "codes")
-    fires = {} if firing is None else {"above": firing.above, "by_norms": firing.by_norms}
+    fires = chosen_dictionary.fires_above(dictionary)
     return studies.ask(store.code_sizes, dictionary_id=name, **fires), tokens
 
 

@@ -1,24 +1,24 @@
-"""The parts of the Feature page, each for one feature: with a second one pinned they stand in two columns."""
+"""The parts of the Feature page, each for one feature: with others to compare they stand in two to four columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 from app.components.examples import examples
-from app.figures.crosscoder import MODELS, activation_histogram, firing_by_category, logit_effects
+from app.figures.compared_features import COLOURS, written
+from app.figures.crosscoder import activation_histogram, firing_by_category, logit_effects
 from app.shared import chosen_chunk, chosen_dictionary, said
 from app.shared.chosen_chunk import CHUNK, COT, PROBLEM
-from app.shared.chosen_dictionary import FEATURE, PINNED
+from app.shared.chosen_dictionary import FEATURE
 from app.shared.clicks import picked_row
 from app.shared.feature_filters import COLUMNS
 from app.shared.model_names import called
 from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
-from app.shell import keys, navigation, selection
+from app.shell import keys, navigation, selection, studies
 from app.shell.data_table import data_table
-from app.shell.fields import Field
 from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown, one_line, show
@@ -33,7 +33,6 @@ from backend.store import notes
 from backend.store.labels import LONGEST_AUTHOR, LONGEST_LABEL, add_label, history
 from backend.store.store import Store
 
-FIELDS = (FEATURE, PINNED)  # one a column
 _SCHEMES = {
     "function": "Chunks, by their first tag",
     "reasoning": (
@@ -53,68 +52,87 @@ Panel = Callable[[Store, pd.Series, pd.DataFrame, int, int], None]  # store, dic
 
 
 def controls(here: Here) -> list[int]:
-    """Numbers of the feature and of the one pinned beside it, to change; returns those to show."""
+    """The feature, and those compared with it, to change; returns those to show, one a column."""
     store, dictionary, rows = here.store, here.dictionary, here.features
     opened = selection.get(FEATURE) is None
     asked = chosen_dictionary.feature(dictionary)
     feature = most_specific(rows, dictionary) if asked is None else asked
-    pinned = chosen_dictionary.feature(dictionary, PINNED)
+    beside = chosen_dictionary.beside(dictionary, feature)
     selection.choose({FEATURE: str(feature)})
-    last = int(dictionary.n_features) - 1
+    shown = [feature, *beside]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.number_input(
             "Feature",
             0,
-            last,
+            int(dictionary.n_features) - 1,
             step=1,
-            width=180,
-            **selection.following("feature_number", feature, partial(_take, FEATURE)),
+            width=150,
+            **selection.following("feature_number", feature, partial(_replace, shown, 0)),
         )
-        st.number_input(
-            "Pinned beside it",
-            0,
-            last,
-            step=1,
-            width=180,
-            placeholder="none",
-            **selection.following("pinned_number", pinned, partial(_take, PINNED)),
-        )
-        if pinned is None:
-            st.button(
-                "Pin this one",
-                icon=":material/push_pin:",
-                key=keys.of("pin"),
-                on_click=lambda: selection.choose({PINNED: str(feature)}),
-            )
-        else:
-            st.button(
-                "Exchange",
-                icon=":material/swap_horiz:",
-                key=keys.of("exchange"),
-                on_click=lambda: selection.choose({FEATURE: str(pinned), PINNED: str(feature)}),
-            )
-            st.button(
-                "Unpin",
-                icon=":material/close:",
-                key=keys.of("unpin"),
-                on_click=partial(selection.choose, {PINNED: None}),
-            )
+        _compare_with(store, dictionary, rows, shown)
         st.page_link(
             navigation.page_named(navigation.CROSSCODER),
             label="All features",
             icon=":material/compare_arrows:",
             query_params=selection.values(),
         )
-        shown = [feature] if pinned is None or pinned == feature else [feature, pinned]
         steer_by(store, dictionary, shown, label="Steer by it" if len(shown) == 1 else "Steer by one of them")
+    if len(shown) == 1:
+        _heading(rows, feature, 2)
     if opened:
         st.caption(
             f"Opened here: the most specific feature, of the largest lift on a function tag (else the one that fires on"
             f" fewest tokens), of those that fire on at least {ENOUGH} and on at most half of the tokens."
         )
-    if pinned == feature:
-        st.caption(f"Feature {pinned} is pinned: choose another one to compare it with.")
     return shown
+
+
+def _compare_with(store: Store, dictionary: pd.Series, rows: pd.DataFrame, shown: list[int]) -> None:
+    """What is compared with the first feature: its neighbours are offered, any other number can be typed."""
+    found = studies.ask(store.feature_neighbours, dictionary_id=dictionary.dictionary_id, feature=shown[0])
+    near, beside = nearest(found), [str(feature) for feature in shown[1:]]
+    labels = rows.set_index("feature")["label"]
+
+    def worded(value: str) -> str:
+        feature = int(value) if value.isascii() and value.isdigit() and len(value) < 10 else -1
+        words = [value]
+        if isinstance(label := labels.get(feature), str):
+            words.append(one_line(label, 24))
+        if feature in near:
+            words.append(f"cosine {number(near[feature])}")
+        return " · ".join(words)
+
+    def take(values: Sequence[str]) -> None:
+        numbers = [int(value) for value in values if FEATURE.takes(value) and int(value) < dictionary.n_features]
+        chosen_dictionary.compare([one for one in numbers if one != shown[0]])
+
+    st.multiselect(
+        "Compare with",
+        list(dict.fromkeys([*beside, *map(str, near)])),
+        format_func=worded,
+        max_selections=chosen_dictionary.MOST_COMPARED - 1,
+        accept_new_options=True,
+        placeholder="a neighbour, or any number",
+        width=340,
+        help="Up to three others, side by side. Offered: the nearest by the cosine of decoder rows, in either model.",
+        **selection.following("compared_with", beside, take, initial="default"),
+    )
+    if not beside and near:
+        st.button(
+            f"Compare with the nearest, {next(iter(near))}",
+            icon=":material/splitscreen_vertical_add:",
+            key=keys.of("compare_nearest"),
+            on_click=partial(chosen_dictionary.compare, [next(iter(near))]),
+        )
+
+
+def nearest(found: pd.DataFrame) -> dict[int, float]:
+    """Neighbours by number, with the larger cosine of their decoder rows in either model, the nearest first.
+
+    `found` are rows of `DictionaryQueries.feature_neighbours`.
+    """
+    cosines = found.dropna(subset="cosine").groupby("neighbour")["cosine"].max()
+    return {int(name): float(value) for name, value in cosines.sort_values(ascending=False, kind="stable").items()}
 
 
 def most_specific(rows: pd.DataFrame, dictionary: pd.Series) -> int:
@@ -129,20 +147,41 @@ def most_specific(rows: pd.DataFrame, dictionary: pd.Series) -> int:
     return int(some.sort_values(by, ascending=[False, True, True], na_position="last")["feature"].iloc[0])
 
 
-def _take(field: Field, chosen: int | None) -> None:
-    selection.choose({field: None if chosen is None else str(chosen)})
+def _replace(shown: list[int], column: int, chosen: int | None) -> None:
+    """Show another feature in that column."""
+    if chosen is not None and column == 0:
+        selection.choose({FEATURE: str(chosen)})
+    elif chosen is not None:
+        chosen_dictionary.compare([*shown[1:column], chosen, *shown[column + 1 :]])
+
+
+def _heading(rows: pd.DataFrame, feature: int, level: int) -> None:
+    st.markdown(f"{'#' * level} Feature {feature}")
+    label = rows.loc[rows["feature"] == feature, "label"].iloc[0]
+    show(label if isinstance(label, str) else "no label yet")
 
 
 def beside(panel: Panel) -> Callable[[Here, Store], None]:
-    """A panel drawn for one feature, or for two side by side."""
+    """A panel drawn for one feature, or for several side by side, each below its name."""
 
     def draw(here: Here, store: Store) -> None:
         shown = here.once(controls)
         for column, (where, feature) in enumerate(zip(st.columns(len(shown), gap="medium"), shown, strict=True)):
             with where:
+                if len(shown) > 1:
+                    _heading(here.features, feature, 3)
                 panel(store, here.dictionary, here.features, feature, column)
 
     return draw
+
+
+def read_later(row: pd.Series) -> None:
+    """Select the chunk of a token, or its chain where it has none, and leave for it once the page is drawn."""
+    if isinstance(row.chunk_id, str):
+        chosen_chunk.go(row.chunk_id)
+    else:
+        selection.choose({PROBLEM: None, COT: row.cot_id, CHUNK: None})
+    st.session_state[_READ] = True
 
 
 def leave_if_asked() -> None:
@@ -154,13 +193,20 @@ def leave_if_asked() -> None:
 # What is known of it
 
 
-def glance_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
-    row = rows[rows["feature"] == feature].iloc[0]
-    st.markdown(f"## Feature {feature}")
-    show(row.label if isinstance(row.label, str) else "no label yet")
-    table = pd.DataFrame(facts(row, dictionary), columns=["what", "value"])
-    widths = {"what": st.column_config.TextColumn(width=190), "value": st.column_config.TextColumn(width=420)}
-    data_table(table, hide_index=True, height="content", row_height=28, column_config=widths)
+def draw_glance(here: Here, store: Store) -> None:
+    """One column a feature."""
+    shown, rows = here.once(controls), here.features.set_index("feature", drop=False)
+    heads = ["value"] if len(shown) == 1 else [f"feature {feature}" for feature in shown]
+    each = [dict(facts(rows.loc[feature], here.dictionary)) for feature in shown]
+    table = pd.DataFrame({head: pd.Series(known) for head, known in zip(heads, each, strict=True)})
+    widths = {"what": st.column_config.TextColumn(width=190)}
+    data_table(
+        table.rename_axis("what").reset_index(),
+        hide_index=True,
+        height="content",
+        row_height=28,
+        column_config=widths,
+    )
 
 
 def facts(row: pd.Series, dictionary: pd.Series) -> list[tuple[str, str]]:
@@ -324,18 +370,16 @@ def examples_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feat
         st.caption("It fires on no token of the study's CoTs, so there is no example.")
         return
 
-    def read(number: int) -> None:
-        row = found.iloc[number]
-        if isinstance(row.chunk_id, str):
-            chosen_chunk.go(row.chunk_id)
-        else:
-            selection.choose({PROBLEM: None, COT: row.cot_id, CHUNK: None})
-        st.session_state[_READ] = True
-
     roles = [role_words(role) for role in chosen_dictionary.roles(dictionary).values()]
     writers = {writer: called(store, writer) for writer in found["written_by"].unique()}
     found = found.assign(written_by=found["written_by"].map(writers))
-    examples(found, key=keys.of(f"examples_{column}_{feature}"), colour=MODELS["distilled"], names=roles, on_read=read)
+    examples(
+        found,
+        key=keys.of(f"examples_{column}_{feature}"),
+        colour=COLOURS[column],
+        names=roles,
+        on_read=lambda number: read_later(found.iloc[number]),
+    )
     st.caption(
         f"n = {len(found)} tokens with the largest f, the strongest of each CoT before second ones. Hover for a token's"
         " f, and the norm of what it adds to the residual"
@@ -353,19 +397,26 @@ def histogram_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, fea
         st.caption(firing.words)
 
 
-def logits_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
-    found = store.feature_logits(dictionary.dictionary_id, feature)
-    st.plotly_chart(
-        logit_effects(found, chosen_dictionary.roles(dictionary)),
-        key=keys.of(f"logits_{column}"),
-        config={"displayModeBar": False},
+def draw_logits(here: Here, store: Store) -> None:
+    """Of one feature what it promotes and suppresses; of several what each promotes, in one grid."""
+    dictionary, shown = here.dictionary, here.once(controls)
+    found = pd.concat(
+        [store.feature_logits(dictionary.dictionary_id, feature).assign(feature=feature) for feature in shown]
     )
-    if len(found):
-        st.caption(
-            "The decoder row times the final norm's weight and the unembedding: what the feature writes straight to the"
-            " logits, without the layers between and before the norm's division. Compare the models in signs and tokens"
-            " rather than in size."
-        )
+    roles = chosen_dictionary.roles(dictionary)
+    if len(shown) == 1:
+        figure = logit_effects(found, roles)
+    else:
+        figure = written(found, features={feature: f"feature {feature}" for feature in shown}, roles=roles)
+    st.plotly_chart(figure, key=keys.of("logits"), config={"displayModeBar": False})
+    if found.empty:
+        return
+    several = " Bold: another of them promotes that token too." if len(shown) > 1 else ""
+    st.caption(
+        "The decoder row times the final norm's weight and the unembedding: what the feature writes straight to the"
+        " logits, without the layers between and before the norm's division. Compare the models in signs and tokens"
+        f" rather than in size.{several}"
+    )
 
 
 def neighbours_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
@@ -374,15 +425,17 @@ def neighbours_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, fe
     if found.empty:
         st.caption("Its decoder rows are zero, so nothing is near.")
         return
-    pins = selection.get(PINNED) is None and st.toggle(
-        "A click pins the neighbour beside this one", key=keys.of(f"pins_{column}")
+    shown = chosen_dictionary.opened(dictionary)
+    adds = len(shown) < chosen_dictionary.MOST_COMPARED and st.toggle(
+        "A click compares the neighbour with this one", key=keys.of(f"adds_{column}")
     )
     for model_id, role in chosen_dictionary.roles(dictionary).items():
         near, key = found[found["model_id"] == model_id], keys.of(f"neighbours_{column}_{role}_{feature}")
 
         def go(near: pd.DataFrame = near, key: str = key) -> None:
             if (picked := picked_row(key, len(near))) is not None:
-                selection.choose({PINNED if pins else FIELDS[column]: str(near["neighbour"].iloc[picked])})
+                chosen = int(near["neighbour"].iloc[picked])
+                _replace([*shown, chosen] if adds else shown, len(shown) if adds else column, chosen)
 
         st.markdown(f"**By decoder rows of the {role_words(role)}**" if role != "model" else "**By decoder rows**")
         if near.empty:

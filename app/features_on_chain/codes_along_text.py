@@ -16,18 +16,26 @@ from streamlit.delta_generator import DeltaGenerator
 from app.components.token_text import token_text
 from app.figures.chain_features import chain_heat
 from app.figures.crosscoder import MODELS
-from app.shared import chosen_chain, chosen_chunk, chosen_dictionary, feature_rows, live, text_source, views
+from app.shared import (
+    chosen_chain,
+    chosen_chunk,
+    chosen_dictionary,
+    coded_chain,
+    feature_rows,
+    live,
+    text_source,
+    views,
+)
 from app.shared.chosen_chunk import ChosenChunk
-from app.shared.chosen_dictionary import FEATURE, PINNED
 from app.shared.clicks import marks, picked_row
 from app.shared.feature_rows import suggested_names
 from app.shared.text_source import TOKEN
 from app.shared.views import Here
 from app.shared.waiting import Reading, wait_for
-from app.shell import keys, navigation, selection, studies
+from app.shell import keys, navigation, selection
 from app.shell.data_table import data_table
 from app.shell.fields import SWITCH, Field, declare
-from app.shell.missing import Missing, PageEnds, command, no_tokens, say_and_end, undone
+from app.shell.missing import Missing, PageEnds, command, say_and_end, there
 from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import one_line, show
@@ -96,24 +104,7 @@ def _chosen_text(store: Store, dictionary: pd.Series) -> Shown:
         return Shown(_typed(store, dictionary), None)
     with chain:
         where = chosen_chain.choose_in_drawer(store, chosen_chunk.here(store))
-    tokens = studies.ask(store.tokens_of_cot, dictionary_id=dictionary.dictionary_id, cot_id=where.cot)
-    if tokens.empty:
-        say_and_end(_no_codes(store, where))
-    cot, spans = store.cot_to_read(where.cot).iloc[0], store.chunk_spans(where.cot)
-    firing = firing_of(dictionary.kind, dictionary.parameters)
-    fires = {} if firing is None else {"above": firing.above, "by_norms": firing.by_norms}
-    codes = studies.ask(store.codes_of_cot, dictionary_id=dictionary.dictionary_id, cot_id=where.cot, **fires)
-    if pd.isna(cot.n_prompt_tokens):
-        say_and_end(no_tokens(store.path))
-    chunks = spans.assign(number=spans["chunk_index"] + 1)[["chunk_id", "number", "token_start", "token_end"]].dropna()
-    read = TextCodes(tokens["token"].tolist(), int(cot.n_prompt_tokens), codes[["position", "feature", "code"]], chunks)
-    return Shown(read, where)
-
-
-def _no_codes(store: Store, where: ChosenChunk) -> Missing:
-    if store.chunk_spans(where.cot)["token_start"].isna().all():
-        return no_tokens(store.path)
-    return undone(store.path, "codes")
+    return Shown(there(coded_chain.find(store, dictionary, where.cot)), where)
 
 
 def _typed(store: Store, dictionary: pd.Series) -> TextCodes:
@@ -192,7 +183,9 @@ def _read(result: Mapping[str, Any], prompt: str, words: str) -> TextCodes:
 
 
 def chosen_features(here: Here) -> list[int]:
-    """The features to draw, from the top, by controls; one that was opened or pinned elsewhere is always among them."""
+    """The features to draw, from the top, by controls; those that were opened or compared elsewhere are always among
+    them.
+    """
     dictionary, rows, text = here.dictionary, here.features, here.once(chosen_text).text
     compares = chosen_dictionary.compares(dictionary)
     options = [name for name in _RANKS if compares or name in ("lift", "mean", "set")]
@@ -218,7 +211,6 @@ def chosen_features(here: Here) -> list[int]:
                     show=feature_rows.NORMS.__getitem__,
                     width=230,
                 )
-    opened = [chosen_dictionary.feature(dictionary, field) for field in (FEATURE, PINNED)]
     if how == "set":
         try:
             found = on_text.named(words, int(dictionary.n_features))
@@ -234,7 +226,7 @@ def chosen_features(here: Here) -> list[int]:
     else:
         nrn = rows.set_index("feature")[f"nrn_{norm}"].to_dict()
         found = on_text.ranked(on_text.summary(text), nrn, how, most)
-    return list(dict.fromkeys(feature for feature in (*opened, *found) if feature is not None))
+    return list(dict.fromkeys((*chosen_dictionary.opened(dictionary), *found)))
 
 
 def _lifts(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown) -> pd.DataFrame:
@@ -330,13 +322,13 @@ def draw_heat(here: Here, store: Store) -> None:
         ticks, columns = {at: str(at) for at in places if at == 1 or at % _stride(len(places)) == 0}, "chunks"
         numbers = text.chunks.loc[text.chunks["token_start"] == marked.start, "number"]
         frame = range(int(numbers.iloc[0]), int(numbers.iloc[0]) + 1) if len(numbers) and len(marked) else None
-    norms, panels = _panels(dictionary, rows)
+    norms = feature_rows.decoder_norms(dictionary, rows)
     key = keys.of(f"chain_heat_{cells}")
     st.plotly_chart(
         chain_heat(
             on_text.contributions(found, norms),
             rows=named_rows(rows, features, suggested_names(store, dictionary, rows)),
-            panels=panels,
+            panels={role: role_words(role) for role in norms},
             places=places,
             labels=labels,
             ticks=ticks,
@@ -381,15 +373,6 @@ def definition(dictionary: pd.Series, cells: str) -> str:
     )
 
 
-def _panels(dictionary: pd.Series, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Decoder norms by feature, one column a model, and the title of each."""
-    sides = {
-        role: "distilled" if role == "distilled" else "base" for role in chosen_dictionary.roles(dictionary).values()
-    }
-    norms = rows.set_index("feature")[[f"norm_{side}_l2" for side in sides.values()]].set_axis(list(sides), axis=1)
-    return norms, {role: role_words(role) for role in sides}
-
-
 def _window(shown: Shown, with_prompt: bool) -> range:
     """The tokens to draw: all, or so many around the place that is looked at."""
     whole = range(0 if with_prompt else shown.text.n_prompt, len(shown.text.tokens))
@@ -426,7 +409,7 @@ def _clicked(key: str, shown: Shown, dictionary: pd.Series) -> None:
     feature, at = map(int, parts)
     if feature >= dictionary.n_features:
         return
-    selection.choose({FEATURE: str(feature)})
+    selection.choose({chosen_dictionary.FEATURE: str(feature)})
     if key.endswith("token"):
         go_to_token(shown, at)
     else:
@@ -513,7 +496,7 @@ def _firing(dictionary: pd.Series, rows: pd.DataFrame, shown: Shown, token: int 
     text = shown.text
     first, end = (marked.start, marked.stop) if token is None else (token, token + 1)
     found = on_text.firing_at(text, first, end)
-    norms, _ = _panels(dictionary, rows)
+    norms = feature_rows.decoder_norms(dictionary, rows)
     found = on_text.contributions(found, norms).merge(rows, on="feature", how="left").head(_AT_MOST)
     number_of = text.chunks.loc[text.chunks["token_start"] == marked.start, "number"]
     chunk = f"chunk {int(number_of.iloc[0])}" if len(number_of) and len(marked) else "the prompt"

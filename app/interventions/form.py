@@ -12,7 +12,6 @@ import streamlit as st
 
 from app.interventions import running
 from app.shared import chosen_dictionary, live
-from app.shared.chosen_dictionary import FEATURE, PINNED
 from app.shared.model_names import called
 from app.shared.sampled import NUCLEUS, SAMPLES, SEED, TEMPERATURE
 from app.shared.steer_by_feature import steer_by
@@ -83,7 +82,7 @@ def chosen_features(here: Here) -> Chosen:
     """Shows how features are chosen and which they are."""
     store, dictionary, rows = here.store, here.dictionary, here.features
     compares = chosen_dictionary.compares(dictionary)
-    usual = "selected" if selection.get(FEATURE) else "rule"
+    usual = "selected" if selection.get(chosen_dictionary.FEATURE) else "rule"
     source = selection.pick(
         SOURCE,
         "Features",
@@ -128,12 +127,10 @@ def _by_rule(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chose
 
 
 def _selected(dictionary: pd.Series, rows: pd.DataFrame, compares: bool) -> Chosen:
-    opened = [chosen_dictionary.feature(dictionary, name) for name in (FEATURE, PINNED)]
-    found = sorted({feature for feature in opened if feature is not None})
+    found = sorted(chosen_dictionary.opened(dictionary))
     if not found:
-        return Chosen(
-            (), "", "No feature is selected: choose one on the pages Crosscoder or Feature, and pin a second one there."
-        )
+        words = "No feature is selected: choose one on the page Crosscoder or Feature, and there others beside it."
+        return Chosen((), "", words)
     return Chosen(tuple(found), "chosen by hand")
 
 

@@ -1,7 +1,8 @@
 """Which dictionary of the study is looked at, and which of its features: one place for every page about features."""
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -14,11 +15,20 @@ from app.shell import navigation, selection, studies
 from app.shell.fields import Field, Whole, declare
 from app.shell.missing import Missing, command, no_tokens, study_file, there, undone
 from app.shell.untrusted import show
+from backend.crosscoder.kinds import firing_of
 from backend.store.store import Store
 
 DICTIONARY = declare(Field("dictionary", "dictionary", None))
 FEATURE = declare(Field("feature", "feature", Whole(0, 10**9), of="dictionary"))
-PINNED = declare(Field("pinned_feature", "pinned feature", Whole(0, 10**9), of="dictionary"))
+COMPARED = declare(
+    Field(
+        "compared_features",
+        "features compared",
+        lambda value: all(map(FEATURE.takes, value.split("|"))),
+        of="dictionary",
+    )
+)
+MOST_COMPARED = 4  # features side by side
 _CLICKED = "feature_clicked_on"
 _README = "README.md explains it under “Your own study”"
 
@@ -81,7 +91,7 @@ def _follow_layer(found: pd.DataFrame) -> Callable[[], None]:
 
 
 def feature(dictionary: pd.Series, field: Field = FEATURE, default: int | None = None) -> int | None:
-    """The number in `field` (FEATURE or PINNED), where the dictionary has such a feature; else `default`."""
+    """The number in `field`, where the dictionary has such a feature; else `default`."""
     value = selection.get(field)
     if value is None:
         return default
@@ -91,9 +101,38 @@ def feature(dictionary: pd.Series, field: Field = FEATURE, default: int | None =
     return int(value)
 
 
+def beside(dictionary: pd.Series, feature: int | None) -> list[int]:
+    """The features that are compared with this one, in the order in which they were chosen."""
+    value = selection.get(COMPARED)
+    if value is None:
+        return []
+    if not (COMPARED.takes(value) and all(int(one) < dictionary.n_features for one in value.split("|"))):
+        selection.forget_unknown(COMPARED)
+        return []
+    found = dict.fromkeys(int(one) for one in value.split("|"))
+    return [one for one in found if one != feature][: MOST_COMPARED - 1]
+
+
+def opened(dictionary: pd.Series) -> list[int]:
+    """The feature that was opened or clicked elsewhere, and those compared with it."""
+    own = feature(dictionary)
+    return [*([] if own is None else [own]), *beside(dictionary, own)]
+
+
+def compare(features: Sequence[int]) -> None:
+    """Select the features to compare with the one that is open."""
+    selection.choose({COMPARED: "|".join(map(str, features)) or None})
+
+
 def compares(dictionary: pd.Series) -> bool:
     """Whether it reads two models: only then is there an NRN."""
     return isinstance(dictionary.distilled_model_id, str)
+
+
+def fires_above(dictionary: pd.Series) -> dict[str, Any]:
+    """When its codes count as firing, as queries of the store take it; empty where every code that is stored does."""
+    firing = firing_of(dictionary.kind, dictionary.parameters)
+    return {} if firing is None else {"above": firing.above, "by_norms": firing.by_norms}
 
 
 def is_unequal(dictionary: pd.Series) -> bool:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from app.shared.chosen_dictionary import roles
 from app.shell import studies
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
@@ -30,6 +31,12 @@ def find(store: Store, dictionary: pd.Series) -> pd.DataFrame | Missing:
     said = notes.of_features(store.path, name).rename(columns={notes.STAR: "starred"})
     rows = rows.merge(said, on="feature", how="left")
     return rows.assign(share_eps=scaling_share(rows["nu_eps"]), share_r=scaling_share(rows["nu_r"]))
+
+
+def decoder_norms(dictionary: pd.Series, rows: pd.DataFrame) -> pd.DataFrame:
+    """L2 norms of the decoder rows by feature, a column for each role."""
+    sides = {role: f"norm_{'distilled' if role == 'distilled' else 'base'}_l2" for role in roles(dictionary).values()}
+    return rows.set_index("feature")[list(sides.values())].set_axis(list(sides), axis=1)
 
 
 def suggested_names(store: Store, dictionary: pd.Series, features: pd.DataFrame) -> dict[int, str]:

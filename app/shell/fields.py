@@ -116,6 +116,8 @@ FORMER: dict[str, str | Callable[[str], dict[str, str]]] = {
     "kind": "direction",
     # before the panels about a chunk stood in a dock
     "chunk_panel": "dock",
+    # before more than two features could be compared
+    "pinned_feature": "compared_features",
     # before a word said what it is wherever it is read
     "above": "ablated_above",
     "added": "change_beta",
@@ -157,7 +159,7 @@ FORMER: dict[str, str | Callable[[str], dict[str, str]]] = {
     "other": "vector_minus",
     "own": "own_text",
     "panel": "dock",
-    "pinned": "pinned_feature",
+    "pinned": "compared_features",
     "place": "steered_where",
     "prompt": "prompt_name",
     "prompted": "heat_with_prompt",

@@ -3,11 +3,14 @@
 Where their folders are is the store's business (`backend.store.dictionaries`). Importing this costs no torch.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,6 +82,38 @@ def decoder_row(study: Path, dictionary_id: str, *, sha256: str, model: int, fea
 
     `sha256` is that of the weights, by their row. Raises DictionaryLost for files that are missing or another's.
     """
+    with _weights(study, dictionary_id, sha256) as (weights, widths):
+        width = None if widths is None else widths[model]
+        return weights.get_slice("decoder")[model, feature].astype(np.float32)[:width]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRows:
+    """Rows of some features in each model, (models, features, width), as they are stored, in units of scaled
+    activations; beyond a model's own width they are zero.
+    """
+
+    decoder: np.ndarray
+    encoder: np.ndarray
+
+    @property
+    def d_model(self) -> int:
+        return self.decoder.shape[-1]
+
+
+def feature_rows(study: Path, dictionary_id: str, features: Sequence[int], *, sha256: str) -> FeatureRows:
+    """Both rows of each of `features`, float32; read without torch. `sha256` and refusals as in `decoder_row`."""
+    with _weights(study, dictionary_id, sha256) as (weights, _):
+        decoder, encoder = weights.get_slice("decoder"), weights.get_slice("encoder")
+        return FeatureRows(
+            np.stack([decoder[:, feature].astype(np.float32) for feature in features], axis=1),
+            np.stack([encoder[:, :, feature].astype(np.float32) for feature in features], axis=1),
+        )
+
+
+@contextlib.contextmanager
+def _weights(study: Path, dictionary_id: str, sha256: str) -> Iterator[tuple[Any, list[int] | None]]:
+    """The open file of weights, and the widths of its models where they differ."""
     from safetensors import safe_open
 
     file = folder_of(study) / dictionary_id / "dictionary.safetensors"
@@ -89,9 +124,8 @@ def decoder_row(study: Path, dictionary_id: str, *, sha256: str, model: int, fea
                 f"{file} is not what the study was made with. Copy it again from where the study came."
             )
         described = json.loads(file.with_name("dictionary.json").read_text(encoding="utf-8"))
-        width = described["widths"][model] if "widths" in described else None
         with safe_open(file, framework="np") as weights:
-            return weights.get_slice("decoder")[model, feature].astype(np.float32)[:width]
+            yield weights, described.get("widths")
     except FileNotFoundError as error:
         raise DictionaryLost(
             f"{file} cannot be read ({error.strerror}): it travels with the study. Copy it from where it came."

@@ -51,6 +51,25 @@ def _beside(side: str) -> str:
     )
 
 
+def _fired(above: float | None, by_norms: bool) -> tuple[str, dict[str, Any]]:
+    """Rows cot_id, position, feature, code of what fires in a dictionary's CoTs, their prompts left out, and what they
+    bind beside the dictionary; `above` and `by_norms` as in `codes_of_cot`.
+    """
+    codes = (
+        "SELECT s.cot_id, c.n_prompt_tokens, unnest(s.positions) AS position, unnest(s.features) AS feature,"
+        " unnest(s.codes) AS code FROM cot_codes s JOIN cots c USING (cot_id) WHERE s.dictionary_id = $dictionary"
+    )
+    own = "s.position >= greatest(s.n_prompt_tokens, 1)"
+    if above is None:
+        return f"SELECT s.* EXCLUDE (n_prompt_tokens) FROM ({codes}) s WHERE {own}", {}
+    norms = "(f.norm_base_l2 + coalesce(f.norm_distilled_l2, 0))" if by_norms else "1"
+    return (
+        f"SELECT s.* EXCLUDE (n_prompt_tokens) FROM ({codes}) s JOIN features f ON f.dictionary_id = $dictionary AND"
+        f" f.feature = s.feature WHERE {own} AND abs(s.code) * {norms} > $above",
+        {"above": above},
+    )
+
+
 class DictionaryQueries:
     """Mixed into Store, which gives `frame`. Values are bound, columns and order are named."""
 
@@ -370,21 +389,11 @@ class DictionaryQueries:
         """One row a CoT and feature that fires in it, its prompt left out: `total` size of its codes, and on how many
         tokens it fires (`n_fired`). `above` and `by_norms` as in `codes_of_cot`.
         """
-        codes = (
-            "SELECT s.cot_id, c.n_prompt_tokens, unnest(s.positions) AS position, unnest(s.features) AS feature,"
-            " unnest(s.codes) AS code FROM cot_codes s JOIN cots c USING (cot_id) WHERE s.dictionary_id = $dictionary"
-        )
-        bound: dict[str, Any] = {"dictionary": dictionary_id}
-        firing = "s.position >= greatest(s.n_prompt_tokens, 1)"
-        join = ""
-        if above is not None:
-            norms = "(f.norm_base_l2 + coalesce(f.norm_distilled_l2, 0))" if by_norms else "1"
-            join = "JOIN features f ON f.dictionary_id = $dictionary AND f.feature = s.feature"
-            firing += f" AND abs(s.code) * {norms} > $above"
-            bound["above"] = above
+        fired, bound = _fired(above, by_norms)
         return self.frame(
-            f"WITH s AS ({codes}) SELECT s.cot_id, s.feature, sum(abs(s.code)) AS total, count(*) AS n_fired FROM s"
-            f" {join} WHERE {firing} GROUP BY s.cot_id, s.feature ORDER BY s.cot_id, s.feature",
+            f"WITH s AS ({fired}) SELECT cot_id, feature, sum(abs(code)) AS total, count(*) AS n_fired FROM s GROUP BY"
+            " cot_id, feature ORDER BY cot_id, feature",
+            dictionary=dictionary_id,
             **bound,
         )
 
@@ -394,6 +403,62 @@ class DictionaryQueries:
             "SELECT s.cot_id, c.problem_id, len(s.tokens) - greatest(c.n_prompt_tokens, 1) AS n_tokens FROM cot_codes s"
             " JOIN cots c USING (cot_id) WHERE s.dictionary_id = $dictionary ORDER BY c.problem_id, s.cot_id",
             dictionary=dictionary_id,
+        )
+
+    def fired_together(
+        self: _HasFrame,
+        dictionary_id: str,
+        features: tuple[int, ...],
+        above: float | None = None,
+        by_norms: bool = True,
+    ) -> pd.DataFrame:
+        """One row a CoT and pair of these features, the smaller first: on how many tokens both fire (`n_both`), its
+        prompt left out; of a feature with itself, on how many it fires. Pairs that never do have no row. `above` and
+        `by_norms` as in `codes_of_cot`.
+        """
+        fired, bound = _fired(above, by_norms)
+        return self.frame(
+            f"WITH s AS ({fired}), own AS (SELECT cot_id, position, feature FROM s WHERE"
+            " list_contains($features::BIGINT[], feature)) SELECT a.cot_id, a.feature, b.feature AS other, count(*) AS"
+            " n_both FROM own a JOIN own b USING (cot_id, position) WHERE a.feature <= b.feature GROUP BY a.cot_id,"
+            " a.feature, b.feature ORDER BY a.cot_id, a.feature, b.feature",
+            dictionary=dictionary_id,
+            features=[int(feature) for feature in features],
+            **bound,
+        )
+
+    def places_together(
+        self: _HasFrame,
+        dictionary_id: str,
+        features: tuple[int, ...],
+        n: int = 10,
+        above: float | None = None,
+        by_norms: bool = True,
+    ) -> pd.DataFrame:
+        """The `n` tokens on which most of these features fire, two at least, with the features and their codes in one
+        order, and the text around the token: `window_tokens`, the first at `window_start`.
+
+        Of as many features the best place of each CoT comes before second ones, and then that where the weakest of
+        them, its size over the largest of its own in the study (`least`), is strongest.
+        """
+        fired, bound = _fired(above, by_norms)
+        return self.frame(
+            f"WITH s AS ({fired}), own AS (SELECT cot_id, position, feature, code, abs(code) / max(abs(code)) OVER"
+            " (PARTITION BY feature) AS share FROM s WHERE list_contains($features::BIGINT[], feature)), places AS"
+            " (SELECT cot_id, position, count(*) AS n_features, min(share) AS least, list(feature ORDER BY feature) AS"
+            " features, list(code ORDER BY feature) AS codes FROM own GROUP BY cot_id, position HAVING count(*) > 1),"
+            " ranked AS (SELECT *, row_number() OVER (PARTITION BY cot_id, n_features ORDER BY least DESC, position) AS"
+            " turn FROM places), best AS (SELECT * FROM ranked ORDER BY n_features DESC, turn, least DESC, cot_id LIMIT"
+            " $n) SELECT b.cot_id, c.problem_id, m.name AS written_by, k.chunk_id, k.chunk_index, b.position,"
+            " b.n_features, b.least, b.features, b.codes, greatest(b.position - 8, 0) AS window_start,"
+            " list_slice(t.tokens, greatest(b.position - 8, 0) + 1, b.position + 6) AS window_tokens FROM best b JOIN"
+            " cot_codes t ON t.dictionary_id = $dictionary AND t.cot_id = b.cot_id JOIN cots c ON c.cot_id = b.cot_id"
+            " JOIN models m ON m.model_id = c.model_id LEFT JOIN chunks k ON k.cot_id = b.cot_id AND b.position >="
+            " k.token_start AND b.position < k.token_end ORDER BY b.n_features DESC, b.turn, b.least DESC, b.cot_id",
+            dictionary=dictionary_id,
+            features=[int(feature) for feature in features],
+            n=n,
+            **bound,
         )
 
     def tokens_of_cot(self: _HasFrame, dictionary_id: str, cot_id: str) -> pd.DataFrame:

@@ -544,37 +544,15 @@ def test_what_is_known_of_a_feature_has_its_n_and_unknown_its_reason(opened, stu
 
 @pytest.mark.parametrize("value", ["6", "-1", "٣", "3; DROP TABLE features"])
 def test_a_feature_that_the_dictionary_does_not_have_is_ignored_and_noted(opened, study, value):
-    test = opened("feature", study, study="small", feature=value, pinned=value)
+    test = opened("feature", study, study="small", feature=value, compared_features=f"1|{value}")
     assert not test.exception
-    assert "(feature, pinned feature); it was ignored" in words(test)
-    assert test.session_state["selection"]["feature"] == "4" and "pinned_feature" not in test.session_state["selection"]
-
-
-def test_with_a_second_feature_pinned_every_panel_is_there_twice(opened, study):
-    one, two = (
-        opened("feature", study, study="small", feature="3"),
-        opened("feature", study, study="small", feature="3", pinned="0"),
-    )
-    assert not two.exception
-    assert "## Feature 3" in words(two) and "## Feature 0" in words(two)
-    assert len(two.dataframe) == 2 * len(one.dataframe) == 6
-    assert [sub.value for sub in one.header][1:] == [sub.value for sub in two.header][1:]
-    two.button(key="exchange").click().run()
-    assert (two.session_state["selection"]["feature"], two.session_state["selection"]["pinned_feature"]) == ("0", "3")
-    two.button(key="unpin").click().run()
-    assert "pinned_feature" not in two.session_state["selection"] and len(two.dataframe) == 3
-
-
-def test_a_feature_pinned_to_itself_is_shown_once(opened, study):
-    test = opened("feature", study, study="small", feature="3")
-    test.button(key="pin").click().run()
-    assert not test.exception and "choose another one to compare it with" in words(test) and len(test.dataframe) == 3
-    test.number_input(key="feature_number").set_value(1).run()
-    assert not test.exception and "## Feature 1" in words(test) and "## Feature 3" in words(test)
+    assert "(feature, features compared); it was ignored" in words(test)
+    assert test.session_state["selection"]["feature"] == "4"
+    assert "compared_features" not in test.session_state["selection"]
 
 
 def test_neighbours_are_those_of_each_models_rows(opened, study):
-    test = opened("feature", study, study="small", feature="4")
+    test = opened("feature", study, study="small", feature="4", feature_part="near")
     near = [frame.value for frame in test.dataframe if "cosine" in frame.value.columns]
     assert [frame["feature"].tolist() for frame in near] == [[5, 0], [5, 0]] and near[0]["NRN, L1"].tolist() == [
         "unknown",
@@ -624,7 +602,7 @@ def test_a_chat_model_is_asked_only_where_one_is_configured_and_only_when_the_bu
     assert "words of doubt, 2 times" in words(test) and history(fresh, name).empty
     monkeypatch.setenv("ANCHORSCOPE_CHAT_URL", "file:///etc/passwd")
     test.run()
-    assert "an address that begins with http" in words(test) and "On what it fires" in words(test)
+    assert "an address that begins with http" in words(test) and "What is known of it" in words(test)
 
 
 def test_an_example_leads_to_its_chunk(opened, study, name, monkeypatch):

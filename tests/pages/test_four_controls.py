@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from streamlit.testing.v1.element_tree import Block, Element
 
+from app.feature.views import ALONE as FEATURE
 from app.geometry.views import PARTS as GEOMETRY
 from app.influence.views import PARTS as INFLUENCE
 from app.shell.more import LABEL, MOST
@@ -29,6 +30,7 @@ ASKS = {
 # Pages with a bar and rules of their own.
 APART = {"findings", "browse", "chains_of_thought"}
 PARTS = {
+    "feature": ("feature_part", FEATURE),
     "steepness": ("steepness_part", STEEPNESS),
     "geometry": ("geometry_part", GEOMETRY),
     "influence": ("influence_page", INFLUENCE),

@@ -105,7 +105,7 @@ def test_a_change_forgets_what_belonged_to_it_and_another_study_all_but_how_it_i
     assert fields.belonging_to("own_text") == TYPED - {"own_text"}
     assert fields.belonging_to("layer") == {"last_layer"}
     assert fields.belonging_to("dictionary") == {
-        *("feature", "pinned_feature", "feature_filters", "heat_features"),
+        *("feature", "compared_features", "feature_filters", "heat_features"),
         *("ablated_above", "changed_features", "interventions"),
         *("analogy_feature_a", "analogy_feature_b", "analogy_feature_c", "feature_quadruple"),
     }

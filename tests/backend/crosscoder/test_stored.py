@@ -60,6 +60,19 @@ def test_weights_that_are_missing_damaged_or_anothers_are_refused(folder, name, 
         read_from(Store(tmp_path / "study"), name)
 
 
+def test_rows_of_features_are_those_of_the_weights_and_of_no_other_file(folder, name):
+    with closing(Store(folder)) as store:
+        sha256, written = store.dictionaries()["sha256"][0], small_dictionary.weights()
+    found = stored.feature_rows(folder, name, [4, 0], sha256=sha256)
+    assert found.d_model == written.d_model
+    assert (found.decoder == written.decoder[:, [4, 0]].numpy()).all()
+    assert (found.encoder == written.encoder[:, :, [4, 0]].mT.numpy()).all()
+    with pytest.raises(DictionaryLost, match="not what the study was made with"):
+        stored.feature_rows(folder, name, [4, 0], sha256="0" * 64)
+    with pytest.raises(DictionaryLost, match="cannot be read"):
+        stored.feature_rows(folder, "nothing", [4, 0], sha256=sha256)
+
+
 def test_importing_it_costs_no_torch():
     script = "import sys; import backend.crosscoder.stored; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0

@@ -188,3 +188,59 @@ def test_the_codes_that_stages_read_are_the_same(store, name, cot):
     shown = store.codes_of_cot(name, cot["cot_id"])
     assert positions.tolist() == shown["position"].tolist() and features.tolist() == shown["feature"].tolist()
     assert codes.tolist() == shown["code"].tolist()
+
+
+# Several features
+
+
+def together_by_hand(store, features):
+    """Of each CoT, by `small_dictionary.code`: the tokens on which each feature fires, behind the prompt."""
+    found = {}
+    for cot in store.tokenised_cots():
+        n_prompt = int(store.cot_to_read(cot["cot_id"])["n_prompt_tokens"][0])
+        places = range(max(n_prompt, 1), len(cot["token_ids"]))
+        found[cot["cot_id"]] = {k: [at for at in places if code(k, at)] for k in features}
+    return found
+
+
+def test_what_fires_together_is_counted_token_by_token(store, name):
+    counts = store.fired_together(name, (0, 1, 4, SILENT))
+    found = {(row.cot_id, row.feature, row.other): row.n_both for row in counts.itertuples()}
+    expected = {
+        (cot, a, b): len(set(fires[a]) & set(fires[b]))
+        for cot, fires in together_by_hand(store, (0, 1, 4, SILENT)).items()
+        for a in fires
+        for b in fires
+        if a <= b
+    }
+    assert found == {pair: n for pair, n in expected.items() if n} and max(found.values()) > 1
+
+
+def test_a_signed_dictionarys_codes_count_above_its_threshold(store, name):
+    counts = store.fired_together(name, (0, 1), above=3.0)
+    norms = {0: 1.0, 1: 2.0}  # of both models' rows together
+    for cot, fires in together_by_hand(store, (0, 1)).items():
+        above = {k: {at for at in fires[k] if code(k, at) * norms[k] > 3} for k in fires}
+        rows = counts[counts["cot_id"] == cot].set_index(["feature", "other"])["n_both"]
+        assert rows.get((0, 0), 0) == len(above[0]) and rows.get((0, 1), 0) == len(above[0] & above[1])
+        assert rows.get((1, 1), 0) == len(above[1])
+
+
+def test_the_places_where_most_fire_come_first_one_of_each_chain_before_second_ones(store, name):
+    features = (0, 1, 2)
+    rows, fires = store.places_together(name, features, n=30), together_by_hand(store, features)
+    largest = {k: max(code(k, at) for own in fires.values() for at in own[k]) for k in features}
+    assert rows["n_features"].is_monotonic_decreasing
+    for row in rows.itertuples():
+        there = [k for k in features if row.position in fires[row.cot_id][k]]
+        assert list(row.features) == there and row.n_features == len(there) > 1
+        assert list(row.codes) == pytest.approx([code(k, row.position) for k in there])
+        assert row.least == pytest.approx(min(code(k, row.position) / largest[k] for k in there))
+        tokens = store.tokens_of_cot(name, row.cot_id)
+        assert list(row.window_tokens) == tokens["token"][row.window_start : row.position + 6].tolist()
+        assert tokens["chunk_id"][row.position] == row.chunk_id
+    first = rows[rows["n_features"] == 3]["cot_id"].head(len(fires))
+    assert first.is_unique and len(first) == sum(
+        bool(set(own[0]) & set(own[1]) & set(own[2])) for own in fires.values()
+    )
+    assert len(store.places_together(name, features, n=3)) == 3 and store.places_together(name, (SILENT, 0)).empty
