@@ -3,6 +3,7 @@ one chain.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def draw_overlay(here: Here, store: Store, shown: list[int]) -> None:
         say(text)
         return
     norms = feature_rows.decoder_norms(dictionary, rows)
+    if not text.own["feature"].isin(shown).any():
+        _offer_another(store, dictionary, shown)
     cells = on_text.contributions(on_text.by_token(text, shown, with_prompt=False), norms)
     places, key = range(text.first, len(text.tokens)), keys.of("overlay")
     spans = text.chunks.set_index("chunk_id")[["token_start", "token_end"]]
@@ -96,6 +99,20 @@ def draw_overlay(here: Here, store: Store, shown: list[int]) -> None:
     )
 
 
+def _offer_another(store: Store, dictionary: pd.Series, shown: Sequence[int]) -> None:
+    """A way to the chain on which the first of them that fires at all is strongest."""
+    for feature in shown:
+        found = store.feature_examples(dictionary.dictionary_id, feature)
+        if len(found):
+            chain = {chosen_chunk.PROBLEM: None, chosen_chunk.COT: found["cot_id"][0], chosen_chunk.CHUNK: None}
+            st.button(
+                f"Show the chain where feature {feature} is strongest",
+                key=keys.of("chain_where_it_fires"),
+                on_click=partial(selection.choose, chain),
+            )
+            return
+
+
 # On the same tokens
 
 
@@ -120,7 +137,7 @@ def draw_together(here: Here, store: Store, shown: list[int]) -> None:
 
 _TOGETHER_HEADS = {
     "lift": st.column_config.TextColumn(help="Tokens on which both fire over the expected number: 1 is chance."),
-    "lift in their chains": st.column_config.TextColumn(
+    "lift within chains": st.column_config.TextColumn(
         help="Over the number that is expected chain by chain: 1 is chance once both fire in the chain."
     ),
 }
@@ -134,8 +151,7 @@ def together_table(found: Sequence[Together]) -> pd.DataFrame:
             "both fire on": [one.n_both for one in found],
             "expected": [number(one.overall.expected) for one in found],
             "lift": [_lift(one.overall) for one in found],
-            "in their chains": [number(one.within.expected) for one in found],
-            "lift in their chains": [_lift(one.within) for one in found],
+            "lift within chains": [_lift(one.within) for one in found],
         }
     )
 

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from app.components.examples import examples
-from app.figures.compared_features import COLOURS, written
+from app.figures.compared_features import COLOURS, firing, written
 from app.figures.crosscoder import activation_histogram, firing_by_category, logit_effects
 from app.shared import chosen_chunk, chosen_dictionary, said
 from app.shared.chosen_chunk import CHUNK, COT, PROBLEM
@@ -157,8 +157,8 @@ def _replace(shown: list[int], column: int, chosen: int | None) -> None:
 
 def _heading(rows: pd.DataFrame, feature: int, level: int) -> None:
     st.markdown(f"{'#' * level} Feature {feature}")
-    label = rows.loc[rows["feature"] == feature, "label"].iloc[0]
-    show(label if isinstance(label, str) else "no label yet")
+    if isinstance(label := rows.loc[rows["feature"] == feature, "label"].iloc[0], str):
+        show(label)
 
 
 def beside(panel: Panel) -> Callable[[Here, Store], None]:
@@ -380,11 +380,13 @@ def examples_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feat
         names=roles,
         on_read=lambda number: read_later(found.iloc[number]),
     )
-    st.caption(
-        f"n = {len(found)} tokens with the largest f, the strongest of each CoT before second ones. Hover for a token's"
-        " f, and the norm of what it adds to the residual"
-        f" stream{' of each model, both reading the same tokens' if len(roles) > 1 else ''}."
-    )
+    st.caption(f"n = {len(found)} tokens with the largest f, the strongest of each CoT before second ones.")
+
+
+def draw_examples(here: Here, store: Store) -> None:
+    beside(examples_panel)(here, store)
+    of_each = " of each model, both reading the same tokens" if chosen_dictionary.compares(here.dictionary) else ""
+    st.caption(f"Hover for a token's f, and the norm of what it adds to the residual stream{of_each}.")
 
 
 def histogram_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
@@ -429,7 +431,10 @@ def neighbours_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, fe
     adds = len(shown) < chosen_dictionary.MOST_COMPARED and st.toggle(
         "A click compares the neighbour with this one", key=keys.of(f"adds_{column}")
     )
-    for model_id, role in chosen_dictionary.roles(dictionary).items():
+    roles = chosen_dictionary.roles(dictionary)
+    alone = len(shown) == 1
+    places = st.columns(len(roles), gap="medium") if alone else [st.container() for _ in roles]
+    for where, (model_id, role) in zip(places, roles.items(), strict=True):
         near, key = found[found["model_id"] == model_id], keys.of(f"neighbours_{column}_{role}_{feature}")
 
         def go(near: pd.DataFrame = near, key: str = key) -> None:
@@ -437,19 +442,20 @@ def neighbours_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, fe
                 chosen = int(near["neighbour"].iloc[picked])
                 _replace([*shown, chosen] if adds else shown, len(shown) if adds else column, chosen)
 
-        st.markdown(f"**By decoder rows of the {role_words(role)}**" if role != "model" else "**By decoder rows**")
-        if near.empty:
-            st.caption("The row of this model is zero: nothing is near.")
-            continue
-        data_table(
-            neighbour_table(near, dictionary),
-            hide_index=True,
-            height="content",
-            row_height=28,
-            key=key,
-            on_select=go,
-            selection_mode="single-row",
-        )
+        with where:
+            st.markdown(f"**By decoder rows of the {role_words(role)}**" if role != "model" else "**By decoder rows**")
+            if near.empty:
+                st.caption("The row of this model is zero: nothing is near.")
+                continue
+            data_table(
+                neighbour_table(near, dictionary),
+                hide_index=True,
+                height="content",
+                row_height=28,
+                key=key,
+                on_select=go,
+                selection_mode="single-row",
+            )
 
 
 def neighbour_table(near: pd.DataFrame, dictionary: pd.Series) -> pd.DataFrame:
@@ -472,21 +478,28 @@ def neighbour_table(near: pd.DataFrame, dictionary: pd.Series) -> pd.DataFrame:
     )
 
 
-def categories_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
-    found = store.feature_categories(dictionary.dictionary_id, feature)
-    overall = float(rows.loc[rows["feature"] == feature, "frequency"].iloc[0])
+def draw_categories(here: Here, store: Store) -> None:
+    """One chart a scheme, all features in it."""
+    dictionary, shown = here.dictionary, here.once(controls)
+    found = pd.concat(
+        [store.feature_categories(dictionary.dictionary_id, feature).assign(feature=feature) for feature in shown]
+    )
     if found.empty:
         st.caption("It fires on no token of the study's CoTs.")
         return
     bounds = [wilson(int(row.n_fired), int(row.n_tokens)) for row in found.itertuples()]
     found = found.assign(low=[bound.low for bound in bounds], high=[bound.high for bound in bounds])
+    overall = float(here.features.set_index("feature")["frequency"][shown[0]])
+    left, right = st.columns(2, gap="medium")
     for scheme, words in _SCHEMES.items():
-        st.caption(words)
-        st.plotly_chart(
-            firing_by_category(found[found["scheme"] == scheme], overall=overall, names=CATEGORIES),
-            key=keys.of(f"{scheme}_{column}"),
-            config={"displayModeBar": False},
-        )
+        rows = found[found["scheme"] == scheme]
+        if len(shown) == 1:
+            figure = firing_by_category(rows, overall=overall, names=CATEGORIES)
+        else:
+            figure = firing(rows, names={feature: str(feature) for feature in shown}, categories=CATEGORIES)
+        with left if scheme == "function" else right:
+            st.caption(words)
+            st.plotly_chart(figure, key=keys.of(scheme), config={"displayModeBar": False})
     st.caption(
         "Intervals: Wilson's 95 %, as if tokens were independent; those of one CoT are not, so that the true ones are"
         " wider."

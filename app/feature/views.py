@@ -9,11 +9,11 @@ from app.shell.fields import Field, declare
 
 GLANCE = View("feature_glance", "What is known of it", (features,), panels.draw_glance)
 LABEL = View("feature_label", "Label", (features,), beside(panels.label_panel))
-EXAMPLES = View("feature_examples", "Where it fires most", (features,), beside(panels.examples_panel))
+EXAMPLES = View("feature_examples", "Where it fires most", (features,), panels.draw_examples)
 HISTOGRAM = View("feature_histogram", "How strongly it fires", (features,), beside(panels.histogram_panel))
 LOGITS = View("feature_logits", "What it writes to the logits", (features,), panels.draw_logits)
 NEIGHBOURS = View("feature_neighbours", "Neighbours", (features,), beside(panels.neighbours_panel))
-CATEGORIES = View("feature_categories", "On what it fires", (features,), beside(panels.categories_panel))
+CATEGORIES = View("feature_categories", "On what it fires", (features,), panels.draw_categories)
 OVERLAY = View("features_overlay", "On one chain", (features, chunks), of_several(compared.draw_overlay))
 TOGETHER = View("features_together", "On the same tokens", (features,), of_several(compared.draw_together))
 PLACES = View("features_places", "Where they fire together", (features,), of_several(compared.draw_places))
@@ -25,8 +25,8 @@ VIEWS = (
 
 # Below the examples, one part at a time: rows of views.
 ALONE = {
-    "known": ((GLANCE, LABEL),),
-    "fires": ((HISTOGRAM, CATEGORIES),),
+    "known": ((GLANCE, HISTOGRAM), (LABEL,)),
+    "fires": ((CATEGORIES,),),
     "near": ((NEIGHBOURS,),),
 }
 COMPARED = {
@@ -34,7 +34,8 @@ COMPARED = {
     "places": ((PLACES,),),
     "logits": ((LOGITS,),),
     "known": ((GLANCE,), (LABEL,)),
-    "fires": ((HISTOGRAM,), (CATEGORIES,)),
+    "strength": ((HISTOGRAM,),),
+    "fires": ((CATEGORIES,),),
     "near": ((NEIGHBOURS,),),
 }
 TITLES = {
@@ -42,7 +43,8 @@ TITLES = {
     "places": "Texts where they fire together",
     "logits": "What they write to the logits",
     "known": "What is known, and label",
-    "fires": "On what, and how strongly",
+    "strength": "How strongly they fire",
+    "fires": "On what it fires",
     "near": "Neighbours",
 }
 PART = declare(Field("feature_part", "part of the page Feature", tuple(ALONE), of=None))

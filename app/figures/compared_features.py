@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from app.figures.chain_features import Cell
-from app.figures.crosscoder import MODELS, LogitEffect
+from app.figures.crosscoder import MODELS, CategoryFiring, LogitEffect
 from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CONTROL, MISSING, TEMPLATE, blank
 from app.shell.untrusted import for_plotly
@@ -24,6 +25,12 @@ class Promoted(LogitEffect):
     feature: int
     side: str  # top, bottom
     rank: int
+
+
+class FeatureFiring(CategoryFiring):
+    """On how many of a category's tokens one of the features fires."""
+
+    feature: int
 
 
 def at_once(cells: pd.DataFrame) -> pd.Series:
@@ -56,14 +63,16 @@ def overlay(
     figure = make_subplots(
         rows=len(panels), shared_xaxes=True, subplot_titles=list(panels.values()), vertical_spacing=0.1
     )
-    together = at_once(drawn)
+    together, sizes = at_once(drawn), drawn[list(panels)].to_numpy(dtype=float)
+    low, high = min(0.0, float(np.nanmin(sizes))), max(0.0, float(np.nanmax(sizes)))
+    room = 0.08 * (high - low)
     for number, column in enumerate(panels, start=1):
         for (feature, name), colour, symbol in zip(names.items(), COLOURS, _SYMBOLS, strict=False):
             own = drawn[(drawn["feature"] == feature) & drawn[column].notna()]
             values = own[column].astype(float)
             figure.add_scatter(
-                x=own["place"].tolist(),
-                y=values.tolist(),
+                x=own["place"].tolist() or [None],  # one that fires nowhere is named and counted too
+                y=values.tolist() or [None],
                 mode="markers",
                 name=f"{for_plotly(name, limit=40)} (n = {len(own):,})",
                 legendgroup=str(feature),
@@ -110,10 +119,10 @@ def overlay(
         )
     figure.update_xaxes(range=[places.start - 0.5, places.stop - 0.5], showgrid=False)
     figure.update_xaxes(title="token of the text", row=len(panels), col=1)
-    figure.update_yaxes(title="f·‖W‖", matches="y")
+    figure.update_yaxes(title="f·‖W‖", range=[low - (room if low else 0), high + room])
     figure.update_layout(
         template=TEMPLATE,
-        height=130 + 125 * len(panels),
+        height=110 + 100 * len(panels),
         margin={"l": 64, "r": 12, "t": 70, "b": 44},
         dragmode="pan",
         hovermode="closest",
@@ -148,7 +157,7 @@ def written(logits: Frame[Promoted], *, features: Mapping[int, str], roles: Mapp
             for model in models
             for name in features.values()
         ],
-        horizontal_spacing=0.24 / len(features),
+        horizontal_spacing=0.34 / len(features),
         vertical_spacing=0.14,
     )
     for line, model in enumerate(models, start=1):
@@ -170,7 +179,7 @@ def written(logits: Frame[Promoted], *, features: Mapping[int, str], roles: Mapp
                 row=line,
                 col=column,
             )
-            words = [for_plotly(repr(token), limit=14) for token in own["token"]]
+            words = [for_plotly(repr(token), limit=12) for token in own["token"]]
             figure.update_yaxes(
                 type="category",
                 tickvals=places,
@@ -190,3 +199,51 @@ def written(logits: Frame[Promoted], *, features: Mapping[int, str], roles: Mapp
         showlegend=False,
     )
     return figure.update_annotations(font_size=13)
+
+
+@takes_rows
+def firing(rows: Frame[FeatureFiring], *, names: Mapping[int, str], categories: Mapping[str, str]) -> go.Figure:
+    """On which share of each category's tokens each feature fires, with 95 % intervals; categories by their largest
+    share. `names` are the features, in the order of their colours, `categories` what categories are called.
+    """
+    if rows.empty:
+        return blank("No token of these categories, or none of the features fires", height=160)
+    order = rows.groupby("category")["frequency"].max().sort_values(kind="stable").index.tolist()
+    figure = go.Figure()
+    for nth, (feature, colour, symbol) in enumerate(zip(names, COLOURS, _SYMBOLS, strict=False)):
+        own = rows[rows["feature"] == feature]
+        lines = [order.index(category) + 0.17 * ((len(names) - 1) / 2 - nth) for category in own["category"]]
+        figure.add_scatter(
+            x=own["frequency"].tolist() or [None],
+            y=lines or [None],
+            mode="markers",
+            name=for_plotly(names[feature], limit=24),
+            marker={"size": 7, "color": colour, "symbol": symbol},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": (own["high"] - own["frequency"]).tolist(),
+                "arrayminus": (own["frequency"] - own["low"]).tolist(),
+                "thickness": 1.2,
+                "width": 2,
+            },
+            hovertext=[
+                f"{for_plotly(categories.get(row.category, row.category), limit=60)}: {row.frequency:.2%}"
+                f" [{row.low:.2%}, {row.high:.2%}]<br>{row.n_fired:,} of {row.n_tokens:,} tokens"
+                for row in own.itertuples()
+            ],
+            hoverinfo="text+name",
+        )
+    figure.update_yaxes(
+        tickvals=list(range(len(order))),
+        ticktext=[for_plotly(categories.get(category, category), limit=30) for category in order],
+        range=[-0.6, len(order) - 0.4],
+        showgrid=False,
+    )
+    figure.update_xaxes(title="share of tokens on which it fires", rangemode="tozero", tickformat="~%")
+    return figure.update_layout(
+        template=TEMPLATE,
+        height=100 + 34 * len(order),
+        margin={"l": 150, "r": 12, "t": 34, "b": 48},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    )

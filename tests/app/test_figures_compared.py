@@ -1,8 +1,9 @@
 """Features side by side: a mark where each fires, what it adds to each model, and tokens that several promote."""
 
 import pandas as pd
+import pytest
 
-from app.figures.compared_features import COLOURS, at_once, overlay, written
+from app.figures.compared_features import COLOURS, at_once, firing, overlay, written
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 CELLS = pd.DataFrame(
@@ -62,6 +63,38 @@ def test_what_does_not_fire_there_says_so_and_one_model_has_one_panel():
     )
     assert len(one.data) == 1 and "yaxis2" not in one.layout.to_plotly_json()
     assert drawn(marked=range(11, 13)).layout.shapes[0].x0 == 10.5
+
+
+def test_both_models_have_one_scale_that_holds_every_mark():
+    ranges = [axis.range for axis in (drawn().layout.yaxis, drawn().layout.yaxis2)]
+    assert ranges[0] == ranges[1] and ranges[0][0] < -2 and ranges[0][1] > 8
+    cells = CELLS.assign(base=[0.5, 1.0, 3.0, 1.0], distilled=[1.0, 2.0, 8.0, 1.0])
+    figure = overlay(cells, names={9: "9"}, panels={"base": "base"}, places=range(10, 13), labels=LABELS)
+    assert figure.layout.yaxis.range[0] == 0
+
+
+def test_a_feature_that_fires_nowhere_on_the_text_is_counted():
+    (_, silent) = [one for one in drawn(names={3: "3", 7: "7"}, panels={"base": "base"}).data]
+    assert silent.name == "7 (n = 0)" and list(silent.x) == [None]
+
+
+def test_shares_of_categories_stand_on_one_line_a_category_with_their_intervals():
+    rows = pd.DataFrame(
+        [
+            {"category": name, "feature": feature, "n_tokens": 50, "n_fired": n, "frequency": n / 50}
+            for name, fired in (("deductive", (1, 30)), (HOSTILE, (2, 3)))
+            for feature, n in zip((3, 9), fired, strict=True)
+        ]
+    )
+    rows = rows.assign(low=rows["frequency"] - 0.01, high=rows["frequency"] + 0.02)
+    figure = firing(rows, names={3: "3", 9: "9"}, categories={"deductive": "Deductive"})
+    assert list(figure.layout.yaxis.ticktext)[1] == "Deductive" and "&lt;img" in figure.layout.yaxis.ticktext[0]
+    first, second = figure.data
+    assert list(first.x) == [0.02, 0.04] and list(second.x) == [0.6, 0.06]
+    assert [round(line) for line in first.y] == [round(line) for line in second.y] == [1, 0] and first.y != second.y
+    assert list(second.error_x.array) == pytest.approx([0.02, 0.02])
+    assert list(second.error_x.arrayminus) == pytest.approx([0.01, 0.01])
+    assert "none of the features" in firing(rows.iloc[:0], names={3: "3"}, categories={}).layout.annotations[0].text
 
 
 def logits():

@@ -96,7 +96,7 @@ def test_how_often_they_fire_together_is_counted_token_by_token(opened, study):
         row = rows.loc[f"{a} and {b}"]
         assert row["both fire on"] == both and float(row["expected"]) == pytest.approx(n_a * n_b / n, rel=5e-3)
         assert float(row["lift"].split()[0]) == pytest.approx(both * n / (n_a * n_b), rel=5e-3)
-        assert float(row["lift in their chains"].split()[0]) == pytest.approx(both / within, rel=5e-3)
+        assert float(row["lift within chains"].split()[0]) == pytest.approx(both / within, rel=5e-3)
     assert f"n = {n:,} tokens of {len(places)} chains" in words(test)
 
 
@@ -145,6 +145,22 @@ def test_a_neighbour_that_is_clicked_takes_the_place_of_its_column_or_joins(open
         shown, neighbour = [3, 0], 4 if column == 0 else 1
         side_by_side._replace([*shown, neighbour] if adds else shown, 2 if adds else column, neighbour)
         assert (chosen["feature"], chosen["compared_features"]) == expected
+
+
+def test_where_none_fires_on_the_chain_one_where_it_does_is_a_click_away(opened, study, tmp_path):
+    shutil.copytree(study, copied := tmp_path / "small")
+    generation = copied / "generations" / (copied / "CURRENT").read_text().strip()
+    with duckdb.connect(str(generation)) as connection:
+        (chain,) = connection.execute("SELECT cot_id FROM feature_examples WHERE feature = 3 AND rank = 0").fetchone()
+        connection.execute(
+            "UPDATE cot_codes SET positions = [1], features = [2], codes = [1.0] WHERE cot_id <> $chain",
+            {"chain": chain},
+        )
+        (other,) = connection.execute("SELECT min(cot_id) FROM cot_codes WHERE cot_id <> $c", {"c": chain}).fetchone()
+    test = opened("feature", copied, study="small", feature="3", compared_features="0", cot=other)
+    test.button(key="chain_where_it_fires").click().run()
+    assert not test.exception and test.session_state["selection"]["cot"] == chain
+    assert not [one for one in test.button if one.key == "chain_where_it_fires"]
 
 
 def test_without_the_files_of_the_weights_the_rest_is_shown(opened, study, tmp_path):
