@@ -33,7 +33,8 @@ class FeatureFiring(CategoryFiring):
     feature: int
 
 
-def at_once(cells: pd.DataFrame) -> pd.Series:
+@takes_rows
+def at_once(cells: Frame[Cell]) -> pd.Series:
     """How many of the features fire at each place where two or more do, by place."""
     n = cells.groupby("place")["feature"].nunique()
     return n[n > 1]
@@ -132,7 +133,8 @@ def overlay(
     return figure.update_annotations(font_size=13, x=0, xanchor="left")
 
 
-def promoted_by_several(tokens: pd.DataFrame) -> pd.Series:
+@takes_rows
+def promoted_by_several(tokens: Frame[Promoted]) -> pd.Series:
     """Of each row, whether another of the features promotes the same token in the same model too."""
     return tokens.groupby(["model_id", "token"])["feature"].transform("nunique") > 1
 
