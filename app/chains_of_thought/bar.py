@@ -72,8 +72,7 @@ def draw_steps(here: Here, store: Store) -> None:
 
 def _step(words: str, key: str, step: Callable[[], None], *, is_there: bool) -> None:
     st.button(
-        words,
-        icon=f":material/{words.lower()}:",
+        f":material/{words.lower()}:",
         type="tertiary",
         on_click=step,
         disabled=not is_there,
