@@ -83,8 +83,8 @@ def decoder_row(study: Path, dictionary_id: str, *, sha256: str, model: int, fea
     `sha256` is that of the weights, by their row. Raises DictionaryLost for files that are missing or another's.
     """
     with _weights(study, dictionary_id, sha256) as (weights, widths):
-        width = None if widths is None else widths[model]
-        return weights.get_slice("decoder")[model, feature].astype(np.float32)[:width]
+        row: np.ndarray = weights.get_slice("decoder")[model, feature].astype(np.float32)
+        return row if widths is None else row[: widths[model]]
 
 
 @dataclass(frozen=True, eq=False)

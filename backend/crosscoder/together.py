@@ -75,8 +75,20 @@ def together(counts: pd.DataFrame, tokens: pd.DataFrame, features: Sequence[int]
         expected = _over(drawn[1] * drawn[2], drawn[3], math.nan)
         overall = _lift(n_both, n_a * n_b / n if n else math.nan, _over(drawn[0], expected, math.nan))
         within = _lift(n_both, chance, _over(drawn[0], drawn[4], math.nan))
-        counted = (int(of) for of in (n_a, n_b, n_both))
-        found.append(Together(first, second, int(n), len(tokens), len(names), *counted, overall, within))
+        found.append(
+            Together(
+                first=first,
+                second=second,
+                n_tokens=int(n),
+                n_cots=len(tokens),
+                n_problems=len(names),
+                n_first=int(n_a),
+                n_second=int(n_b),
+                n_both=int(n_both),
+                overall=overall,
+                within=within,
+            )
+        )
     return found
 
 
