@@ -54,7 +54,7 @@ def _form(study: Path, thing: Thing, given: Mapping[str, str], *, is_open: bool)
         st.text_area("Note", key=boxes[NOTE], max_chars=notes.LONGEST_NOTE, height=120)
         if TAG in boxes:
             known = [_AS_COMPUTED, *CATEGORIES]
-            own = st.session_state[boxes[TAG]]
+            own = st.session_state.get(boxes[TAG], _AS_COMPUTED)
             st.selectbox(
                 "Corrected tag",
                 known if own in known else [*known, own],
@@ -71,12 +71,12 @@ def _tag_words(tag: str) -> str:
 
 
 def _keep(study: Path, thing: Thing, boxes: Mapping[str, str], author: str) -> None:
-    if any(box not in st.session_state for box in boxes.values()):
+    values = {kind: value for kind, box in boxes.items() if (value := st.session_state.get(box)) is not None}
+    if len(values) < len(boxes):
         return  # the form has gone meanwhile
     st.session_state[AUTHOR] = by = st.session_state.get(author) or ""
     try:
-        for kind, box in boxes.items():
-            value = st.session_state[box]
+        for kind, value in values.items():
             notes.give(study, thing, kind, (notes.STARRED if value else "") if kind == STAR else value, by)
     except AnchorscopeError as error:
         st.session_state[_PROBLEM] = str(error)
