@@ -84,7 +84,7 @@ EVALUATIONS = {
             "reasoner-2-evaluation",
             embedded.REASONER_2_NAME,
             Problems(per_level=70, levels=(1, 2, 3)),
-            Sampling(samples=8, temperature=0.6, top_p=0.95, max_new_tokens=900),
+            Sampling(samples=8, temperature=0.6, top_p=0.95, max_new_tokens=900, dtype="bfloat16"),
         ),
         {1: 67, 2: 67, 3: 66},
         long=True,
@@ -299,7 +299,7 @@ def as_markdown(rows: list[Row], reached: list[Bar], sampling: Mapping[str, Any]
         (
             f"{sum(ns)} held-out problems, {a_level} a level; {sampling['samples']} samples each, temperature"
             f" {sampling['temperature']}, top-p {sampling['top_p']}, at most {sampling['max_new_tokens']}"
-            " tokens. In brackets: 95 % intervals over problems."
+            f" tokens{_drawn_in(sampling)}. In brackets: 95 % intervals over problems."
         ),
         "",
         "| | base | reasoner | difference |",
@@ -311,6 +311,11 @@ def as_markdown(rows: list[Row], reached: list[Bar], sampling: Mapping[str, Any]
         *(f"| {bar.asked} | {bar.reached} | {'yes' if bar.met else 'no'} |" for bar in reached),
     ]
     return "\n".join(lines)
+
+
+def _drawn_in(sampling: Mapping[str, Any]) -> str:
+    """Nothing for a sampling in the model's own dtype, or of before there was another."""
+    return f", drawn in {sampling['dtype']}" if sampling.get("dtype") else ""
 
 
 def _difference(row: Row) -> str:

@@ -31,7 +31,7 @@ def recorded(folder, *, texts_a_shard: int = 20, order=range(N_TEXTS)) -> Shards
         ids = own.integers(WORDS, size=LENGTH)
         base = directions[ids] + 0.7 * directions[np.roll(ids, 1)] + 0.1 * own.standard_normal((LENGTH, D))
         pair = np.stack([base, base + own.standard_normal((LENGTH, D)) @ skew.T], 1).astype(np.float32)
-        pending.append((f"text {number}", "digest", pair, ids.tolist(), 1))
+        pending.append(shards._Part(shards.Text(f"text {number}", ""), pair, ids.tolist(), 1))
         if len(pending) == texts_a_shard:
             shards._write(folder, len(shards._lines(folder)), pending)
             pending = []
