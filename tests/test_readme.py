@@ -173,7 +173,7 @@ def test_every_table_and_column_is_documented_as_the_schema_says():
 
 def test_every_column_of_the_search_is_documented_as_it_is_known():
     """Write the file anew with `python -m backend.search.columns > docs/search-columns.md`."""
-    assert TEXTS["docs/search-columns.md"].strip() == columns.document().strip()
+    assert TEXTS["docs/search-columns.md"].strip() == columns.as_document().strip()
 
 
 def test_every_key_of_a_study_file_is_documented_as_it_is_read():

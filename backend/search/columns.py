@@ -432,7 +432,7 @@ The language is in [search.md](search.md).
 """
 
 
-def document() -> str:
+def as_document() -> str:
     """All columns that there can be, as Markdown."""
     parts = [_HEAD, "| Column | Of | Holds | Meaning |\n| --- | --- | --- | --- |"]
     parts += [
@@ -476,4 +476,4 @@ def _line(name: str, column: Column) -> str:
 
 
 if __name__ == "__main__":
-    print(document())
+    print(as_document())

@@ -17,9 +17,9 @@ def test_the_page_opens_on_what_chance_does_not_give_and_says_what_decides(tmp_p
     test = opened("chains_of_thought", study)
     assert not test.exception and str(dict(test.query_params)).count(chunks[0]) == 1
     assert "More than chance: permutation p = 0.001, q = 0.003 over the 3 chunks of the study" in words(test)
-    (strength,) = [box for box in test.selectbox if box.label == "Strength of the colour"]
+    (strength,) = [box for box in test.selectbox if box.label == "Metric"]
     assert strength.value == "counterfactual_importance_jsd:jsd"
-    assert any(option.endswith("(KL, nats) · ta") for option in strength.options), "published ones are one click away"
+    assert any(option.endswith("(KL) · ta") for option in strength.options), "published ones are one click away"
     test = opened("chains_of_thought", study, study="small", chunk=chunks[2])
     assert "No more than chance gives" in words(test) and "Below 0" in words(test)
 

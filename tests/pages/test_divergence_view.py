@@ -73,6 +73,8 @@ def test_a_picker_of_layers_says_it_with_the_way_to_all_layers(opened, everythin
     test = opened(page, everything, study="small", layer="15", **link)
     assert not test.exception, test.exception
     (said,) = {box.help for box in test.selectbox if box.help and "relative norm" in box.help}
+    names, _, said = said.rpartition("\n\n")
+    assert "embedded" in names, "models by their whole names"
     assert said.startswith("Base and reasoner differ here by 0.12 (relative norm), CKA 0.97. [Where the models part](")
     way = urlsplit(said.partition("](")[2].rstrip(")"))
     assert way.path == "geometry"

@@ -149,7 +149,7 @@ def test_a_vector_of_a_model_that_is_not_here_shows_what_is_known_without_it(ope
     kept = KeptVector("far", "m-far", "somebody/R1-14B", None, 1, 3 * unit(4), "file", {"words": "v.npy"})
     Library(study).keep(kept)
     test = opened("direction_library", study, study="small")
-    assert "somebody/R1-14B, for which this vector was kept, is not on this machine" in words(test)
+    assert "R1-14B, for which this vector was kept, is not on this machine" in words(test)
     assert not any(b.key == "audit_cost" for b in test.button) and not test.exception
 
 
