@@ -35,9 +35,9 @@ def test_the_panel_says_where_the_text_and_both_models_commit_and_another_chain_
     tab.locator(".st-key-dock_views").get_by_text("Commitment", exact=True).click()
     tab.wait_for_url(re.compile("dock=[^&]*commitment"))
     said = tab.get_by_text(re.compile("^This chain: "))
-    expect(said).to_have_text(re.compile(r"\(base, the writer\) commits at 3, the model itself \(distilled\) at 3;"))
+    expect(said).to_have_text(re.compile(r"\(base, the writer\) commits at 3, the model itself \(reasoner\) at 3;"))
     expect(said).to_have_text(re.compile(r"unknown \(Bayes factor below 3\): text, logit lens, layer 5"))
-    expect(tab.get_by_text("distilled, the model itself: commits at 3", exact=False).first).to_be_visible()
+    expect(tab.get_by_text("reasoner, the model itself: commits at 3", exact=False).first).to_be_visible()
 
     tab.locator(".st-key-search_chain button").click()
     tab.get_by_role("combobox", name=re.compile("^Chain of thought")).click()

@@ -113,7 +113,7 @@ def test_how_far_the_models_part_stands_beside_a_picker_and_leads_to_all_layers(
     picker = tab.get_by_test_id("stSelectbox").filter(has_text="Residual stream of")
     picker.get_by_test_id("stTooltipIcon").first.hover()
     said = tab.get_by_test_id("stTooltipContent")
-    expect(said).to_contain_text(re.compile(r"Base and distilled differ here by 0\.\d+ \(relative norm\), CKA 0\.\d+"))
+    expect(said).to_contain_text(re.compile(r"Base and reasoner differ here by 0\.\d+ \(relative norm\), CKA 0\.\d+"))
     with tab.context.expect_page() as opened:
         said.get_by_role("link", name="Where the models part").click()
     there = opened.value

@@ -15,6 +15,7 @@ SELECTED = '.chunk[aria-selected="true"]'
 
 
 def chunk_in_url(tab) -> str:
+    tab.wait_for_url(re.compile("[?&]chunk="))
     return parse_qs(urlsplit(tab.url).query)["chunk"][0]
 
 
@@ -22,6 +23,7 @@ def open_reader(tab, address: str) -> None:
     tab.goto(address)
     tab.get_by_role("link", name="Workspace").click()
     expect(tab.locator(SELECTED)).to_have_count(1)
+    expect(tab.locator("dialog.sheet")).to_be_attached()  # keys are listened to
 
 
 def put_into_the_dock(tab, view: str) -> None:
@@ -158,6 +160,7 @@ def test_what_a_model_wrote_is_only_ever_text(tab, server):
     tab.get_by_role("combobox", name=re.compile("Problem")).click()
     tab.get_by_role("option").filter(has_text="<img src=x").click()
     expect(tab.locator("[data-testid=stText]").filter(has_text="<img src=x onerror=").first).to_be_visible()
+    tab.keyboard.press("Escape")  # closes the list of chains
     for name in ("Latent map", "Steepness and importance", "About this study"):
         tab.get_by_role("link", name=name).click()
         expect(tab.get_by_role("heading", name=name, exact=True)).to_be_visible()
@@ -171,7 +174,7 @@ def test_a_new_generation_appears_without_a_reload(tab, server, study):
     from backend.store.unit_files import StudyFolder
     from tests.small_study import problem
 
-    tab.goto(server)
+    tab.goto(f"{server}/overview")
     cell = tab.get_by_test_id("stMetric").filter(has_text="Problems")
     expect(cell.get_by_text("3", exact=True)).to_be_visible()
     with StudyFolder(study).writing("test") as writer:

@@ -45,6 +45,20 @@ def said(tab):
     return tab.locator(".st-key-intervention")
 
 
+def set_behind_more(tab, label: str, value: str) -> None:
+    """Type a number into a field that stands behind one of the page's doors."""
+    for door in tab.get_by_role("button", name=re.compile("^More")).all():
+        door.click()
+        tab.wait_for_timeout(1000)  # until it is open
+        if (field := tab.get_by_label(label, exact=True)).count():
+            field.first.fill(value)
+            field.first.press("Tab")
+            tab.keyboard.press("Escape")
+            return
+        tab.keyboard.press("Escape")
+    raise AssertionError(f"no field {label!r} behind any door")
+
+
 def test_a_choice_stays_where_the_browser_hears_of_it_late(tab, server):
     tab.add_init_script(SLOW)  # every message of the server is heard 1.2 s after it came
     tab.goto(f"{server}/steering?study=small&direction=random&place=onward&what=stream")
@@ -88,8 +102,8 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     expect(said(tab)).to_contain_text("add +9 RMS of random direction 1")
     expect(tab.get_by_text("random pushes of this size")).to_be_visible()
 
-    tab.get_by_label("Max new tokens").fill("1024")
-    tab.get_by_label("Max new tokens").press("Tab")
+    set_behind_more(tab, "Max new tokens", "1024")
+    tab.wait_for_url(re.compile("=1024"))
     expect(run_button(tab)).to_be_enabled()
     run_button(tab).click()
     streamed = tab.locator(".streams .token")
@@ -103,11 +117,10 @@ def test_a_chunk_is_chosen_steered_stopped_sampled_and_found_again_by_its_link(t
     streamed.nth(2).hover()
     expect(tab.get_by_role("tooltip").or_(tab.locator(".popover")).first).to_be_visible()
 
-    tab.get_by_label("Max new tokens").fill("24")
-    tab.get_by_label("Max new tokens").press("Tab")
+    set_behind_more(tab, "Max new tokens", "24")
+    tab.wait_for_url(re.compile("=24(&|$)"))
     tab.get_by_role("radio", name="Many").or_(tab.get_by_role("button", name="Many", exact=True)).first.click()
-    tab.get_by_role("spinbutton", name="Samples").fill("4")
-    tab.get_by_role("spinbutton", name="Samples").press("Tab")
+    set_behind_more(tab, "Samples", "4")
     tab.wait_for_url(re.compile("samples=4"))
     expect(run_button(tab)).to_have_text(re.compile("Continue 4 times"))
     run_button(tab).click()
