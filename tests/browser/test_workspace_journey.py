@@ -80,6 +80,7 @@ def test_find_compare_steer_and_keep_by_keyboard_alone(tab, live_server, steerab
     tab.keyboard.press("u")
     wait_for_choice(tab, "chunk", second)
     expect(tab.locator(SELECTED)).to_have_attribute("data-id", second)
+    expect(tab.locator('[class*="st-key-redo"] button').first).to_be_enabled()
     tab.keyboard.press("U")
     wait_for_choice(tab, "chunk", third)
 
@@ -138,6 +139,8 @@ def test_a_choice_draws_anew_what_depends_on_it_and_nothing_else(tab, server):
     """What is drawn anew loses a mark that the test has put on its elements' data; the frame of a view stays."""
     opened(tab, f"{server}/chains_of_thought?study=small&dock=metrics.neighbours&dock_arranged=columns")
     expect(tab.locator(".st-key-dock_neighbours")).to_contain_text("largest cosine")
+    tab.evaluate("document.fonts.ready.then(() => null)")  # before, words take other room
+    tab.wait_for_timeout(1000)
     heights = tab.evaluate("[...document.querySelectorAll('[class*=st-key-dock_]')].map(one => one.offsetTop)")
     bar = tab.get_by_role("combobox", name=re.compile("Metric"))
     bar.click()
