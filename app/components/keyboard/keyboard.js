@@ -11,7 +11,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   states.set(sheet, state);
   write(sheet, data.keys);
   document.removeEventListener("keydown", state.listener);
-  state.listener = (event) => {
+  const listener = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event)) return;
     const found = data.keys.find((one) => one.keys.includes(event.key));
     if (!found || (sheet.open && found.does !== "help")) return;
@@ -21,8 +21,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     else if (found.does === "help") { if (sheet.open) sheet.close(); else sheet.showModal(); }
     else setTriggerValue("key", `${event.key} ${++state.said}`);
   };
-  document.addEventListener("keydown", state.listener);
-  return () => document.removeEventListener("keydown", state.listener);
+  state.listener = listener;
+  document.addEventListener("keydown", listener);
+  return () => document.removeEventListener("keydown", listener); // this one: the next one may listen already
 }
 
 function isTyping(event) {

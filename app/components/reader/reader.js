@@ -28,12 +28,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (step && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); walk(root, view, step); }
   };
   document.removeEventListener(WALK, view.onWalk); // this function runs again at every new data
-  view.onWalk = (event) => {
+  const onWalk = (event) => {
     root.focus({ preventScroll: true });
     walk(root, view, event.detail);
   };
-  document.addEventListener(WALK, view.onWalk);
-  return () => document.removeEventListener(WALK, view.onWalk);
+  view.onWalk = onWalk;
+  document.addEventListener(WALK, onWalk);
+  return () => document.removeEventListener(WALK, onWalk); // this one: the next one may listen already
 }
 
 function draw(root, view, chunks) {
