@@ -4,7 +4,8 @@
    which it was drawn (`noting`). What is read outside of all parts belongs to the page.
 2. Whatever changes the selection then asks which parts were drawn with other values (`outdated`): those alone run
    again, or the page does, where it is among them.
-3. While a page is still being drawn nothing is known of it yet, and it runs again as a whole.
+3. A part that was cut off before its end is drawn anew with the next change, whatever it had read.
+4. While a page is still being drawn nothing is known of it yet, and it runs again as a whole.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,11 @@ from contextvars import ContextVar
 from typing import Any
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner import RerunException, get_script_run_ctx
 
 PAGE = ""  # the name of what is outside of all parts
 _DRAWN, _WAITING = "parts_drawn", "parts_waiting"
+_CUT_OFF: dict[str, str | None] = {"": "cut off"}  # drawn with what no selection is
 _READ: ContextVar[set[str] | None] = ContextVar("choices that are read by the part that is drawn", default=None)
 _WITHIN: ContextVar[int] = ContextVar("how many parts what is drawn stands in", default=0)
 
@@ -52,11 +54,16 @@ def unnoted() -> Iterator[None]:
 def noting(part: str, values: Mapping[str, str]) -> Iterator[None]:
     """Write down what is read while the part is drawn; `values` is the selection itself, as it comes to be."""
     before, within = _READ.set(set()), _WITHIN.set(_WITHIN.get() + 1)
+    is_whole = True
     try:
         yield
+    except RerunException:  # cut off by what the person did meanwhile: what it would have read is not known
+        is_whole = False
+        raise
     finally:
-        _drawn()[part] = _with(_READ.get() or (), values)
-        _waiting().discard(part)
+        _drawn()[part] = _with(_READ.get() or (), values) if is_whole else _CUT_OFF
+        if is_whole:
+            _waiting().discard(part)
         _READ.reset(before)
         _WITHIN.reset(within)
 

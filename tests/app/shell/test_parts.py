@@ -1,8 +1,12 @@
 """Parts of a page: each is drawn anew where something that it read has changed, and nothing else is."""
 
 import pytest
+from streamlit.runtime.scriptrunner import RerunData, RerunException
 
+from app import views
 from app.shell import fields, parts, selection
+
+views.registered()  # declares every choice
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +75,15 @@ def test_who_shows_the_whole_selection_is_drawn_anew_at_every_choice(session):
     parts.end(values)
     selection.choose(map_method="pca_2d")
     assert parts.outdated(values) == ["links"]
+
+
+def test_a_part_that_was_cut_off_is_drawn_anew_whatever_it_had_read(page):
+    with pytest.raises(RerunException), parts.noting("metric", page):
+        raise RerunException(RerunData())  # before it read anything
+    assert parts.outdated(page) == ["metric"]
+    with pytest.raises(ValueError), parts.noting("metric", page):
+        raise ValueError("a fault is drawn as well")
+    assert parts.outdated(page) == []
 
 
 def test_what_is_read_without_being_noted_is_nobodys(session):
