@@ -161,3 +161,25 @@ def test_a_part_does_not_know_what_is_not_its_business(part, arrows):
         for other in others
         if within(name, part) and any(within(other, unknown) for unknown in OUTSIDE[part])
     ]
+
+
+def timed(source: str) -> list[int]:
+    """Lines of the asserts that hold a measured time below a limit."""
+    return [
+        statement.lineno
+        for statement in ast.walk(ast.parse(source))
+        if isinstance(statement, ast.Assert)
+        for node in ast.walk(statement.test)
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Lt | ast.LtE)
+        if isinstance(node.left, ast.BinOp) and isinstance(node.left.op, ast.Sub) and "time" in ast.unparse(node.left)
+    ]
+
+
+def test_no_test_fails_because_a_machine_is_slow():
+    assert timed("assert ok and time.process_time() - began < 1") == [1]
+    assert timed("assert time.monotonic() < deadline") == []  # a guard against waiting for ever
+    assert {
+        str(file.relative_to(ROOT)): lines
+        for file in sorted((ROOT / "tests").rglob("*.py"))
+        if (lines := timed(file.read_text()))
+    } == {}

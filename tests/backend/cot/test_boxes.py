@@ -1,8 +1,7 @@
-import time
-
 import pytest
 
 from backend.cot.boxes import all_boxes, last_box, last_boxed
+from tests.hanging import ends
 
 
 @pytest.mark.parametrize(
@@ -66,12 +65,11 @@ def test_the_place_of_an_answer_reaches_from_the_first_content_to_the_last():
 
 
 def test_time_is_linear_in_the_text():
-    start = time.process_time()
-    assert last_boxed(r"\boxed{" * 2_000) is None
-    assert last_boxed(r"\boxed{}" * 100_000) is None
-    assert last_boxed(r"\boxed{ab" * 20_000 + "}" * 20_000) == "ab"
-    assert last_boxed(r"\boxed " * 10_000) is None
-    assert last_boxed("\\boxed" + " " * 200_000) is None
-    assert last_boxed(r"\boxed{1}" + "a = " * 100_000 + r"\boxed{2}") == "2"
-    assert last_boxed(r"\boxed{1} and " * 10_000) == "1"
-    assert time.process_time() - start < 3
+    with ends():
+        assert last_boxed(r"\boxed{" * 20_000) is None
+        assert last_boxed(r"\boxed{}" * 100_000) is None
+        assert last_boxed(r"\boxed{ab" * 20_000 + "}" * 20_000) == "ab"
+        assert last_boxed(r"\boxed " * 100_000) is None
+        assert last_boxed("\\boxed" + " " * 200_000) is None
+        assert last_boxed(r"\boxed{1}" + "a = " * 100_000 + r"\boxed{2}") == "2"
+        assert last_boxed(r"\boxed{1} and " * 50_000) == "1"

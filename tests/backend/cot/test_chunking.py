@@ -1,5 +1,4 @@
 import sys
-import time
 from itertools import pairwise
 
 import pytest
@@ -7,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.cot.chunking import MIN_CHUNK_CHARS, TokenSpanError, chunk_spans, newest_rule, token_spans
+from tests.hanging import ends
 from tests.shared_data import published_cots
 
 SENTENCES = st.text(alphabet="ab3. ?!\n\r\tθ…。？」、三", max_size=300) | st.text(max_size=200)
@@ -154,9 +154,8 @@ def test_splitting_takes_linear_time_whatever_the_white_space():
         "三" + "!" * 400_000,
         "三!" * 200_000,
     ):
-        start = time.process_time()
-        chunk_spans(text)
-        assert time.process_time() - start < 2
+        with ends():
+            chunk_spans(text)
 
 
 def test_our_chunks_of_the_published_cots_are_the_published_chunks():

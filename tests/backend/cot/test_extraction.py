@@ -1,9 +1,8 @@
-import time
-
 import pytest
 
 from backend.cot.extraction import answer_place, extract_answer
 from backend.cot.thoughts import TAGS
+from tests.hanging import ends
 
 STATED = [  # in a box, behind GSM8K's mark, in a tag
     (r"So we get \boxed{18}.", "18"),
@@ -411,9 +410,8 @@ def test_a_statement_far_from_the_end_is_found_too():
     ids=lambda text: text[:16],
 )
 def test_time_is_linear_in_the_text(text):
-    start = time.process_time()
-    extract_answer(text)
-    assert time.process_time() - start < 2.5
+    with ends():
+        extract_answer(text)
 
 
 @pytest.mark.parametrize("tags", TAGS, ids=lambda tags: tags.close)

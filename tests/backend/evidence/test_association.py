@@ -1,5 +1,4 @@
 import math
-import time
 
 import numpy as np
 import pandas as pd
@@ -205,11 +204,3 @@ def test_missing_columns_and_chunks_without_a_problem_are_named():
         association(frame.assign(problem_id=["a", "a", None]), seed=0)
     with pytest.raises(AnchorscopeError, match="2 chunks have no cot_id"):
         association(frame.assign(cot_id=[None, "a", None]), seed=0)
-
-
-def test_the_evidence_for_2000_chunks_takes_seconds():
-    rng = np.random.default_rng(11)
-    frame = chunks(rng.normal(size=2000), heavy_tails(rng, 2000), np.repeat(range(20), 100))
-    start = time.perf_counter()
-    association(frame, seed=0)
-    assert time.perf_counter() - start < 10

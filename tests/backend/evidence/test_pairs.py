@@ -1,6 +1,5 @@
 import json
 import math
-import time
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from backend.errors import AnchorscopeError
 from backend.evidence.pairs import evidence
 from backend.evidence.partial import held_fixed, partial
 from backend.evidence.rows import evidence_of, row_of
-from backend.evidence.sample import SUBSETS, sample_of
+from backend.evidence.sample import sample_of
 from backend.schema.tables import TABLES
 from tests.simulated_studies import simulate
 
@@ -164,11 +163,3 @@ def test_covariates_that_are_no_columns_are_named(study):
 def test_row_order_changes_nothing(study, found):
     again = evidence(study.sample(frac=1, random_state=0), **FEW, covariates=("position", "n_tokens"))
     assert row_of(again)["details"] == row_of(found)["details"]
-
-
-def test_a_pair_of_611_chunks_takes_less_than_a_second_of_cpu(study):
-    evidence(study, **FEW)  # imports
-    start = time.process_time()
-    for subset in SUBSETS:
-        evidence(study, seed=1, covariates=("position", "n_tokens"), subset=subset)
-    assert time.process_time() - start < 2

@@ -172,14 +172,13 @@ def test_history_is_newest_first_of_one_cot_or_all_and_without_the_heavy_columns
     assert not {"text", "results", "vector", "prompt"} & set(kept.history().columns)
 
 
-def test_history_of_hundreds_is_quick_once_it_was_read(study):
+def test_history_reads_each_run_once(study, monkeypatch):
     with ledger_of(study).writing("test") as writer:
         for number in range(200):
             writer.add("experiments", f"e{number}", {"experiments": [row(f"e{number}")]})
-    names(study)
-    started = time.monotonic()
     assert len(Experiments(study).history(limit=500)) == 200
-    assert time.monotonic() - started < 0.5
+    monkeypatch.setattr(ledger, "unit_of", None)
+    assert len(Experiments(study).history(limit=500)) == 200
 
 
 def test_kept_again_the_newest_counts_and_there_is_one_row(study):
@@ -254,9 +253,8 @@ def held(folder: StudyFolder, seconds: float) -> multiprocessing.process.BasePro
 def test_a_run_is_kept_while_another_process_holds_the_study(study):
     process = held(StudyFolder(study), 60)
     assert StudyFolder(study).holder()["command"] == "run of hours"
-    started = time.monotonic()
     Experiments(study).keep(row("e"))
-    assert names(study) == ["e"] and time.monotonic() - started < 5
+    assert names(study) == ["e"] and process.is_alive()
     process.kill()
     process.join()
 
