@@ -2,7 +2,7 @@
 has gone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,12 +11,36 @@ import streamlit as st
 from app.shared import chosen_chunk
 from app.shell import selection
 
+_HEARD = "heard of "
+
 
 def reported(key: str, name: str) -> Any:
     """What the widget `key` says last under `name` (an attribute of its state), or None: a widget that is gone says
     nothing.
     """
     return getattr(st.session_state.get(key), name, None)
+
+
+def told(key: str, name: str) -> Any:
+    """The value that a component of ours says last under `name`; from now on its browser knows that it was `heard`.
+
+    Its message is {at, value}, where `at` is a number that is larger in every message.
+    """
+    said = reported(key, name)
+    at, value = (said.get("at"), said.get("value")) if isinstance(said, Mapping) else (None, None)
+    if not isinstance(at, int | float):
+        return None
+    st.session_state[_HEARD + key] = at
+    return value
+
+
+def heard(key: str) -> float:
+    """The `at` of the last message of the component `key` that was acted on, 0 before the first: for its data.
+
+    What a browser shows of its own doing stays until then. It cannot wait for its value to come back: what was chosen
+    next may already have replaced it.
+    """
+    return float(st.session_state.get(_HEARD + key, 0))
 
 
 def boxes(key: str) -> Sequence[Any]:

@@ -52,6 +52,7 @@ def can_redo() -> bool:
 def _step(back: list[Selected], forth: list[Selected]) -> Selected | None:
     if not back:
         return None
+    st.session_state.pop(_CHOSEN, None)
     forth.append(st.session_state.get(_NOW, {}))
     st.session_state[_NOW] = found = back.pop()
     return found

@@ -83,6 +83,10 @@ def rerun() -> NoReturn:
 def redraw() -> None:
     """Have everything drawn anew that has read what changed: last in a callback that changes the selection."""
     history.chosen()
+    _redraw()
+
+
+def _redraw() -> None:
     outdated = parts.outdated(_state())
     if not outdated:
         return  # what runs after a callback in any case is enough
@@ -109,18 +113,19 @@ def part(name: str, draw: Callable[[], None]) -> None:
 
 
 def undo() -> None:
-    _step_to(history.undo())
+    _step(history.undo)
 
 
 def redo() -> None:
-    _step_to(history.redo())
+    _step(history.redo)
 
 
-def _step_to(selected: Mapping[str, str] | None) -> None:
-    if selected is not None:
+def _step(way: Callable[[], Mapping[str, str] | None]) -> None:
+    history.note(_all())  # the run that would have noted the last choice may have been cut off
+    if (selected := way()) is not None:
         _state().clear()
         _state().update(selected)
-        redraw()
+        _redraw()  # a step back or forth is no new step
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import pytest
 
 from app.chains_of_thought.views import DOCK, USUAL
 from app.shared.dock import ARRANGEMENT
-from app.shell import history
+from app.shell import history, selection
 from backend.store.store import Store
 from tests.pages.conftest import words
 
@@ -125,6 +125,28 @@ def test_what_a_page_completes_is_no_step(session):
     assert history.undo() == {"study": "small", "chunk": "a"} and not history.can_undo()
     history.note({"study": "small", "chunk": "a", "metric": "m"})  # completed on the way
     assert history.redo() == {"study": "small", "chunk": "b"}
+
+
+def test_what_a_page_completes_after_a_step_back_leaves_the_way_forth(session):
+    history.note({"study": "small", "chunk": "a"})
+    history.note({"study": "small", "chunk": "b"})
+    history.chosen()  # a run that was cut off
+    history.undo()
+    history.note({"study": "small", "chunk": "a", "metric": "m"})
+    assert history.redo() == {"study": "small", "chunk": "b"}
+
+
+def test_a_choice_whose_run_was_cut_off_is_what_undo_undoes(monkeypatch):
+    state: dict = {}
+    monkeypatch.setattr(selection.st, "session_state", state)  # the one that they all have
+    history.note({})
+    selection.choose(chunk="a")
+    history.note(selection.values())
+    selection.choose(chunk="b")
+    selection.undo()
+    assert selection.get("chunk") == "a"
+    selection.redo()
+    assert selection.get("chunk") == "b"
 
 
 def test_a_choice_that_only_adds_is_a_step_and_the_steps_are_bounded(session):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.shared.clicks import reported
+from app.shared.clicks import heard, told
 from app.shell import keys
 from app.shell.numbers import number
 from app.shell.theme import ACCENT, STEERED, category_colour, ink_on
@@ -30,11 +30,12 @@ def arcs(
     key = keys.of("influence_arcs")
 
     def moved() -> None:
-        chunk = reported(key, "chunk")
+        chunk = told(key, "chunk")
         if chunk in set(chunks["chunk_id"]):
             on_chunk(chunk)
 
-    _component()(key=key, data=drawn(chunks, links, unit) | {"selected": selected}, on_chunk_change=moved)
+    shown = drawn(chunks, links, unit) | {"selected": selected, "heard": heard(key)}
+    _component()(key=key, data=shown, on_chunk_change=moved)
 
 
 def drawn(chunks: pd.DataFrame, links: pd.DataFrame, unit: str) -> dict[str, Any]:

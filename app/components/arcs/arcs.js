@@ -1,8 +1,9 @@
 // The chunks of a chain, one below the other, and beside them an arc for every link from an earlier chunk to a later one.
 // Text enters the page as textContent only.
-// data: {chunks: [{id, number, text, colour, ink}], links: [{source, target, width, opacity, negative, value, hint}], selected,
+// data: {chunks: [{id, number, text, colour, ink}], links: [{source, target, width, opacity, negative, value, hint}], selected, heard,
 // colours: {out, in}, words}; source and target are places in chunks, words what is said where nothing is under the pointer.
-// Says to Python: trigger "chunk" with the id of a chunk that was clicked, reached by an arrow key, or at the end of an arc.
+// Says to Python: trigger "chunk" with {at, value: the id of a chunk that was clicked, reached by an arrow key, or at the end of an arc}; heard is the at
+// of the last that Python has acted on.
 const views = new WeakMap();
 const QUIET_MS = 130; // a held key moves at once here, and tells Python when it rests
 const SPACE = "http://www.w3.org/2000/svg";
@@ -12,20 +13,21 @@ export default function ({ data, parentElement, setTriggerValue }) {
   let view = views.get(root);
   if (!view) {
     view = { root, whole: parentElement.querySelector(".whole"), svg: root.querySelector("svg"), list: root.querySelector(".rows"), said: parentElement.querySelector(".said"),
-      less: parentElement.querySelector(".less"), text: null, selected: null, over: null, told: [], timer: null };
+      less: parentElement.querySelector(".less"), text: null, selected: null, over: null, told: 0, timer: null };
     views.set(root, view);
     new ResizeObserver(() => place(view)).observe(view.list);
     new ResizeObserver(() => place(view)).observe(root);
   }
-  view.tell = (id) => setTriggerValue("chunk", id);
+  view.tell = (id) => {
+    view.told = Math.max(view.told + 1, Date.now());
+    setTriggerValue("chunk", { at: view.told, value: id });
+  };
   view.data = data;
   for (const [name, colour] of Object.entries(data.colours)) view.whole.style.setProperty(`--arc-${name}`, colour);
   rows(view);
   links(view);
-  const behind = view.told.indexOf(data.selected);
-  if (behind >= 0) view.told.splice(0, behind + 1);
-  const waiting = view.timer !== null || view.told.length > 0; // what Python shows is older than what is shown here
-  if (!waiting || !view.order.includes(view.selected)) { view.told = []; lock(view, data.selected); }
+  const waiting = view.timer !== null || view.told > data.heard; // what Python shows is older than what is shown here
+  if (!waiting || !view.order.includes(view.selected)) lock(view, data.selected);
   else light(view);
   view.less.hidden = !data.links.some((link) => link.negative);
 
@@ -116,7 +118,7 @@ function go(view, id) {
   if (id === view.selected) return;
   lock(view, id);
   clearTimeout(view.timer);
-  view.timer = setTimeout(() => { view.timer = null; view.told.push(id); view.tell(id); }, QUIET_MS);
+  view.timer = setTimeout(() => { view.timer = null; view.tell(id); }, QUIET_MS);
 }
 
 function lock(view, id) {

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import RerunException
 
-from app.shared.clicks import reported
+from app.shared.clicks import heard, told
 from app.shell import keys
 from app.shell.shortcuts import Shortcut
 
@@ -22,11 +23,27 @@ def keyboard(shortcuts: list[Shortcut], on_key: Callable[[str], None]) -> None:
     ]
 
     def pressed() -> None:
-        said = reported(key, "key")
-        if isinstance(said, str) and (name := said.partition(" ")[0]):
-            on_key(name)
+        before, again = heard(key), None
+        for at, name in _presses(told(key, "keys")):
+            if at > before:
+                try:
+                    on_key(name)
+                except RerunException as asked:  # a key pressed after it counts too
+                    again = asked
+        if again is not None:
+            raise again
 
-    _component()(key=key, data={"keys": listed}, on_key_change=pressed)
+    _component()(key=key, data={"keys": listed, "heard": heard(key)}, on_keys_change=pressed)
+
+
+def _presses(said: Any) -> list[tuple[float, str]]:
+    """When each key was pressed, and its name, as far as a browser said it in the right form."""
+    presses = said if isinstance(said, list) else []
+    return [
+        (one[0], one[1])
+        for one in presses
+        if isinstance(one, list) and len(one) == 2 and isinstance(one[0], int | float) and isinstance(one[1], str)
+    ]
 
 
 @st.cache_resource(show_spinner=False)

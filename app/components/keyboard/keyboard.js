@@ -1,14 +1,16 @@
 // All keys of the dashboard, and the sheet that shows them. Nothing else listens to the keys of the whole page.
-// data: {keys: [{keys: ["j", "k"], words, does}]}; does says who acts: "walk" (the reader: the first key goes forth, the second back), "search", "help",
+// data: {keys: [{keys: ["j", "k"], words, does}], heard}; does says who acts: "walk" (the reader: the first key goes forth, the second back), "search", "help",
 // or "python", which is told of the key.
-// Says to Python: trigger "key" with the key and how often anything was said before, so that one pressed twice is two.
-const WALK = "anchorscope-walk", PATIENCE_MS = 8000;
+// Says to Python: trigger "keys" with {at, value: [[at, key], ...]}, all that were pressed after the last that Python has heard of (its at is
+// heard): of two messages on their way at once only the second arrives.
+const WALK = "anchorscope-walk", PATIENCE_MS = 8000, MOST = 20;
 const states = new WeakMap();
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const sheet = parentElement.querySelector(".sheet");
-  const state = states.get(sheet) ?? { said: 0, listener: null };
+  const state = states.get(sheet) ?? { told: [], listener: null };
   states.set(sheet, state);
+  state.told = state.told.filter(([at]) => at > data.heard);
   write(sheet, data.keys);
   document.removeEventListener("keydown", state.listener);
   const listener = (event) => {
@@ -19,7 +21,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (found.does === "walk") document.dispatchEvent(new CustomEvent(WALK, { detail: event.key === found.keys[0] ? 1 : -1 }));
     else if (found.does === "search") search();
     else if (found.does === "help") { if (sheet.open) sheet.close(); else sheet.showModal(); }
-    else setTriggerValue("key", `${event.key} ${++state.said}`);
+    else {
+      state.last = Math.max((state.last ?? 0) + 1, Date.now());
+      state.told = [...state.told.slice(1 - MOST), [state.last, event.key]];
+      setTriggerValue("keys", { at: state.last, value: state.told });
+    }
   };
   state.listener = listener;
   document.addEventListener("keydown", listener);

@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.shared.clicks import reported
+from app.shared.clicks import heard, told
 
 _HERE = Path(__file__).parent
 _READ_OUT = 5  # tokens shown of a layer's lens
@@ -30,12 +30,12 @@ def layer_strip(
     """
 
     def moved() -> None:
-        if (chosen := layers_of(reported(key, "layers"), n_layers)) is not None:
+        if (chosen := layers_of(told(key, "layers"), n_layers)) is not None:
             on_select(*chosen)
 
     _component()(
         key=key,
-        data=strip(n_layers, selected=selected, stored=stored, source=source, preview=preview),
+        data=strip(n_layers, selected=selected, stored=stored, source=source, preview=preview) | {"heard": heard(key)},
         on_layers_change=moved,
     )
 

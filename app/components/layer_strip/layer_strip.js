@@ -1,6 +1,7 @@
 // One slot a layer. Text enters the page as textContent only.
-// data: {n, selected: [first, last], stored: [layer], source: layer | null, lens: [[[piece, p], ...] | null, ...]} with one lens a layer.
-// Says to Python: trigger "layers" with [first, last], once when the pointer is released or the keys rest.
+// data: {n, selected: [first, last], stored: [layer], heard, source: layer | null, lens: [[[piece, p], ...] | null, ...]} with one lens a layer.
+// Says to Python: trigger "layers" with {at, value: [first, last]}, once when the pointer is released or the keys rest; heard is the at of the last that
+// Python has acted on.
 const views = new WeakMap();
 const QUIET_MS = 180;
 
@@ -8,7 +9,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".strip");
   let view = views.get(root);
   if (!view) views.set(root, (view = build(root)));
-  view.tell = (range) => setTriggerValue("layers", range);
+  view.tell = (range) => {
+    view.told = Math.max(view.told + 1, Date.now());
+    setTriggerValue("layers", { at: view.told, value: range });
+  };
   Object.assign(view, { n: data.n, source: data.source, lens: data.lens });
   if (view.slots.childElementCount !== data.n) slots(view);
   const stored = new Set(data.stored);
@@ -19,15 +23,14 @@ export default function ({ data, parentElement, setTriggerValue }) {
     slot.setAttribute("aria-label", [`layer ${layer}`, ...marks].filter(Boolean).join(", "));
   });
   from(view);
-  const arrived = String(data.selected) === String(view.told);
-  if (arrived) view.told = null;
-  if (!view.dragging && view.timer === null && view.told === null) light(view, data.selected[0], data.selected[1]);
+  const waiting = view.dragging || view.timer !== null || view.told > data.heard;
+  if (!waiting) light(view, data.selected[0], data.selected[1]);
   else readout(view);
 }
 
 function build(root) {
   const find = (name) => root.querySelector(`.${name}`);
-  const view = { slots: find("slots"), from: find("from"), readout: find("readout"), dragging: false, timer: null, told: null, over: null,
+  const view = { slots: find("slots"), from: find("from"), readout: find("readout"), dragging: false, timer: null, told: 0, over: null,
     anchor: 0, head: 0, range: null };
   const layerAt = (event) => {
     const box = view.slots.getBoundingClientRect();
@@ -85,7 +88,6 @@ function slots(view) {
 
 function say(view, before) {
   if (String(view.range) === String(before)) return;
-  view.told = view.range;
   view.tell(view.range);
 }
 

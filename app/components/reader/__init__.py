@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app.shared import formulas
-from app.shared.clicks import reported
+from app.shared.clicks import heard, told
 from app.shell import keys, selection
 from app.shell.numbers import number
 from app.shell.theme import category_colour, ink_on
@@ -39,7 +39,7 @@ def reader(
     key = keys.of("cot_reader")
 
     def moved() -> None:
-        chunk = reported(key, "chunk")
+        chunk = told(key, "chunk")
         if chunk in set(chunks["chunk_id"]):
             on_chunk(chunk)
             selection.redraw()
@@ -47,7 +47,7 @@ def reader(
     shown = spans(chunks, metric, marks)
     if with_formulas:
         shown = [chunk | {"parts": formulas.parts(chunk["text"].strip())} for chunk in shown]
-    _component()(key=key, data={"chunks": shown, "selected": selected}, on_chunk_change=moved)
+    _component()(key=key, data={"chunks": shown, "selected": selected, "heard": heard(key)}, on_chunk_change=moved)
 
 
 def spans(chunks: pd.DataFrame, metric: Metric | None, marks: Mapping[str, str] | None = None) -> list[dict[str, Any]]:

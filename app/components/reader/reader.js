@@ -1,23 +1,25 @@
 // One chain of thought as clickable chunks. Text enters the page as textContent only.
-// data: {chunks: [{id, number, text, colour, ink, strength, below, hint, mark}], selected}; strength is 0 to 100, or null where the
+// data: {chunks: [{id, number, text, colour, ink, strength, below, hint, mark}], selected, heard}; strength is 0 to 100, or null where the
 // metric is unknown; below says that it is less than chance gives; mark is null, "source" (a vector comes from the chunk), "applied" (it is steered there) or "both".
 // A chunk may have parts too: its text in pieces, strings and formulas {tex, math, display}; math is a text or [element, ...children].
-// Says to Python: trigger "chunk" with the id of the chunk that was clicked or reached with j, k or the arrows.
+// Says to Python: trigger "chunk" with {at, value: the id of the chunk that was clicked or reached with j, k or the arrows}; heard is the at of
+// the last that Python has acted on.
 const views = new WeakMap();
 const WALK = "anchorscope-walk"; // by the keys j and k, of app/components/keyboard
 const QUIET_MS = 130; // a held key moves at once here, and tells Python when it rests
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".reader");
-  const view = views.get(root) ?? { text: null, spans: new Map(), order: [], selected: null, told: [], timer: null };
+  const view = views.get(root) ?? { text: null, spans: new Map(), order: [], selected: null, told: 0, timer: null };
   views.set(root, view);
-  view.tell = (id) => setTriggerValue("chunk", id);
+  view.tell = (id) => {
+    view.told = Math.max(view.told + 1, Date.now());
+    setTriggerValue("chunk", { at: view.told, value: id });
+  };
 
   draw(root, view, data.chunks);
-  const behind = view.told.indexOf(data.selected);
-  if (behind >= 0) view.told.splice(0, behind + 1);
-  const waiting = view.timer !== null || view.told.length > 0; // what Python shows is older than what the reader shows
-  if (!waiting || !view.spans.has(view.selected)) { view.told = []; mark(root, view, data.selected); }
+  const waiting = view.timer !== null || view.told > data.heard; // what Python shows is older than what the reader shows
+  if (!waiting || !view.spans.has(view.selected)) mark(root, view, data.selected);
 
   root.onclick = (event) => {
     const chunk = event.target.closest(".chunk");
@@ -126,7 +128,7 @@ function move(root, view, id) {
   if (id === view.selected) return;
   mark(root, view, id);
   clearTimeout(view.timer);
-  view.timer = setTimeout(() => { view.timer = null; view.told.push(id); view.tell(id); }, QUIET_MS);
+  view.timer = setTimeout(() => { view.timer = null; view.tell(id); }, QUIET_MS);
 }
 
 function mark(root, view, id) {

@@ -1,13 +1,15 @@
 """What a browser reports of widgets: also of those that have gone meanwhile, and of tables that have changed."""
 
 import ast
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from streamlit.runtime.scriptrunner import RerunData, RerunException
 
-from app.components import examples, layer_strip, reader, token_text
+from app.components import examples, keyboard, layer_strip, reader, token_text
 from app.crosscoder import charts
 from app.feature import side_by_side
 from app.latent_map import chunk_map
@@ -80,6 +82,48 @@ def test_a_component_that_is_gone_has_nothing_to_say(monkeypatch, component, dra
     monkeypatch.setattr(component, "_component", lambda: lambda **given: callbacks.update(given))
     draw(lambda *said: pytest.fail(f"was told {said}"))
     next(callback for name, callback in callbacks.items() if name.startswith("on_"))()
+
+
+@pytest.fixture
+def pressed(monkeypatch, session):
+    """`pressed(said)`: the keys that were acted on when the browser says this; each asks for another run."""
+    drawn, acted = {}, []
+
+    def on_key(key):
+        acted.append(key)
+        raise RerunException(RerunData())
+
+    monkeypatch.setattr(keyboard, "_component", lambda: lambda **given: drawn.update(given))
+    keyboard.keyboard([], on_key)
+
+    def press(said):
+        session["keyboard"] = SimpleNamespace(keys=said)
+        acted.clear()
+        with suppress(RerunException):
+            drawn["on_keys_change"]()
+        keyboard.keyboard([], on_key)
+        return list(acted), drawn["data"]["heard"]
+
+    return press
+
+
+def test_every_key_is_acted_on_once_however_many_messages_say_it(pressed):
+    assert pressed({"at": 5, "value": [[5, "u"]]}) == (["u"], 5)
+    assert pressed({"at": 7, "value": [[5, "u"], [6, "U"], [7, "p"]]}) == (["U", "p"], 7)
+    assert pressed({"at": 7, "value": [[5, "u"], [6, "U"], [7, "p"]]}) == ([], 7)
+
+
+@pytest.mark.parametrize(
+    "said", [None, "u 1", {"at": "x"}, {"at": 9, "value": ["u", [1], [9, 3]]}, {"value": [[9, "u"]]}]
+)
+def test_what_is_no_message_of_keys_presses_none(pressed, said):
+    assert pressed(said)[0] == []
+
+
+def test_a_component_hears_what_was_acted_on_whatever_is_selected_by_then(session):
+    session["cot_reader"] = SimpleNamespace(chunk={"at": 12.0, "value": "c_0001"})
+    assert clicks.heard("cot_reader") == 0 and clicks.told("cot_reader", "chunk") == "c_0001"
+    assert clicks.heard("cot_reader") == 12 and clicks.told("gone", "chunk") is None
 
 
 def test_a_widget_that_is_gone_keeps_what_was_selected(session):
