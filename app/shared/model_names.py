@@ -23,8 +23,9 @@ def called(store: Store, model: object) -> str:
 def in_full(store: Store, models: Iterable[object]) -> str:
     """What the short names stand for, as the help of a picker: each with the whole name."""
     full = dict(studies.ask(store.models)[["model_id", "name"]].itertuples(index=False))
-    full |= {choice.model_id: choice.model.name for choice in live.steerable(store)}
     wanted = dict.fromkeys(str(model) for model in models)
+    if not full.keys() >= wanted.keys():
+        full |= {choice.model_id: choice.model.name for choice in live.steerable(store)}
     said = (f"{called(store, model)}: {full[model]}" for model in wanted if model in full)
     return for_markdown("; ".join(said), 600)
 

@@ -6,9 +6,10 @@ ANCHORSCOPE_DEMO; empty means none). Once in the life of the process each pack, 
 unpacked to `stores/NAME.duckdb`, where that is not its content already.
 
 The pointer is resolved at every rerun, so that a generation published a moment ago is the one that is read; the
-connection to a generation is shared by all open browsers.
+connection to a generation, and what it answered so far, is shared by all open browsers.
 """
 
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,33 @@ import streamlit as st
 
 from backend.errors import AnchorscopeError
 from backend.root import own_stores
+from backend.store.beside import ADDED
 from backend.store.known import by_name, packs, unpacked_at
 from backend.store.packed import unpack
 from backend.store.store import NoStore, Store, generation_of
 from backend.store.unit_files import StudyFolder
 
 STORES = own_stores()
+_SMALL, _KEPT = 2**18, 256  # bytes of an answer that is kept, and how many of them are
+
+
+class _Answering(Store):
+    """A generation does not change: a small answer is the same whenever the question is asked again."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self._answers: dict[bytes, pd.DataFrame] = {}
+
+    def frame(self, sql: str, **values: Any) -> pd.DataFrame:
+        asked = pickle.dumps((sql, values))
+        answer = self._answers.get(asked)
+        if answer is None:
+            answer = super().frame(sql, **values)
+            if ADDED not in sql and answer.memory_usage().sum() <= _SMALL:  # what is added lies beside the generation
+                self._answers[asked] = answer
+                for oldest in list(self._answers)[:-_KEPT]:
+                    self._answers.pop(oldest, None)
+        return answer.copy(deep=False)  # pandas copies what is written to
 
 
 def found() -> dict[str, Path]:
@@ -55,7 +77,7 @@ def open_store(path: Path) -> Store:
                 path, None
             )  # a file replaced under its old name is only seen anew once nobody holds the old one
             del held
-            _open()[path] = (stamp, Store(path))
+            _open()[path] = (stamp, _Answering(path))
         return _open()[path][1]
 
 

@@ -12,6 +12,7 @@ Apache-2.0).
 """
 
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -167,7 +168,13 @@ def _folder(name: str) -> Path:
 def _merged_name(name: str) -> str:
     """Name of the merged model's folder: both its weights and its chat template are the adapter's."""
     parts = (REASONERS[name] / part for part in (adapters.WEIGHTS, adapters.CONFIG, adapters.TEMPLATE))
-    return f"{name}-{stable_id('r', *map(file_sha256, parts))}"
+    return f"{name}-{stable_id('r', *(_sha256_of(part, part.stat().st_mtime_ns) for part in parts))}"
+
+
+@functools.lru_cache(maxsize=32)
+def _sha256_of(path: Path, written: int) -> str:
+    """Of a file that is asked for at every look at which models are here."""
+    return file_sha256(path)
 
 
 def _made(name: str, fill: Callable[[Path, Path, Report], None], report: Report) -> Path:

@@ -16,7 +16,8 @@ from backend.store.experiments import Experiments
 from backend.store.known import open_study
 from backend.store.packed import pack
 from backend.store.progress import Progress, write_progress
-from backend.store.store import NoStore
+from backend.store.publish import publish
+from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
 from tests import small_study
 
@@ -161,6 +162,34 @@ def test_a_damaged_pack_is_said_where_the_demo_is_opened_and_nowhere_else(study,
     test.selectbox(key="pick_study").set_value("demo").run()
     assert not test.exception
     assert said(test).count("cots.parquet has sha256") == 1
+
+
+def test_a_generation_is_asked_once_and_what_is_done_to_an_answer_changes_no_other(study, tmp_path, monkeypatch):
+    asked, of_the_file = [], Store.frame
+    monkeypatch.setattr(
+        Store, "frame", lambda self, sql, **values: asked.append(sql) or of_the_file(self, sql, **values)
+    )
+    path = Path(shutil.copytree(study, tmp_path / "small"))
+    first = studies.open_store(path).models()
+    first["name"] = "another"
+    again = studies.open_store(path).models()
+    assert len(asked) == 1 and again.equals(of_the_file(Store(path), asked[0])) and not again.equals(first)
+    known, other = again["model_id"][0], "none"
+    sql = "SELECT name FROM models WHERE model_id = $id ORDER BY name"
+    assert [len(studies.open_store(path).frame(sql, id=one)) for one in (known, other, known)] == [1, 0, 1]
+    with StudyFolder(path).writing("publish") as writer:
+        publish(writer)
+    assert studies.open_store(path).models().equals(again) and len(asked) == 4  # a new generation is asked anew
+
+
+def test_what_lies_beside_a_generation_is_asked_every_time(study, monkeypatch):
+    asked, of_the_file = [], Store.frame
+    monkeypatch.setattr(
+        Store, "frame", lambda self, sql, **values: asked.append(sql) or of_the_file(self, sql, **values)
+    )
+    for _ in range(2):
+        studies.open_store(study).frame("SELECT count(*) AS n FROM added")
+    assert len(asked) == 2
 
 
 def said(test: AppTest) -> str:

