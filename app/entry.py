@@ -41,7 +41,8 @@ def run() -> None:
     selection.begin(page.url_path)
     links, top = st.sidebar.empty(), st.empty()
     with links.container():
-        selection.part("pages", _links)  # once more when the page has chosen
+        selection.part("pages", _links)
+    linked = selection.all_of_it()
     try:
         with failures.said("problem"):
             found = studies.found()
@@ -54,8 +55,9 @@ def run() -> None:
     finally:
         selection.end()
     _say_above(top, unknown)
-    with links.container():
-        selection.part("pages", _links)
+    if selection.all_of_it() != linked:  # the page has chosen
+        with links.container():
+            selection.part("pages", _links)
     selection.part("keys", _keys)
 
 

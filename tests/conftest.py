@@ -7,6 +7,8 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that share two cores stall at every small operation
 os.environ["ANCHORSCOPE_DEMO"] = ""  # dashboards in tests know the studies they are given, not the shipped one
 
+os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = os.environ["STREAMLIT_RUNNER_MAGIC_ENABLED"] = "false"  # as ours
+
 from collections.abc import Callable
 from pathlib import Path
 

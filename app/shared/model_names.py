@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import pandas as pd
+import streamlit as st
 
 from app.shared import live
 from app.shell import studies
@@ -13,11 +14,15 @@ from backend.store.store import Store
 
 def called(store: Store, model: object) -> str:
     """The short name of a model, given by its id or its full name; one that the study does not have goes by its own."""
-    known = short_names(studies.ask(store.models))
-    if (name := known.get(str(model))) is not None:
+    if (name := _short(store, str(store.generation), store.published_at).get(str(model))) is not None:
         return name
     here = {choice.model_id: choice.model.name for choice in live.steerable(store)}
     return short_name(here.get(str(model), model))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _short(_store: Store, generation: str, published_at: str) -> dict[str, str]:
+    return short_names(_store.models())
 
 
 def in_full(store: Store, models: Iterable[object]) -> str:

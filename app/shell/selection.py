@@ -62,7 +62,7 @@ def page() -> str:
 
 def publish() -> None:
     """Write the selection to the URL, in one order, so that equal views have equal links."""
-    wanted = _all()
+    wanted = all_of_it()
     history.note(wanted)
     if wanted != {name: st.query_params[name] for name in st.query_params}:
         st.query_params.from_dict(wanted)
@@ -121,7 +121,7 @@ def redo() -> None:
 
 
 def _step(way: Callable[[], Mapping[str, str] | None]) -> None:
-    history.note(_all())  # the run that would have noted the last choice may have been cut off
+    history.note(all_of_it())  # the run that would have noted the last choice may have been cut off
     if (selected := way()) is not None:
         _state().clear()
         _state().update(selected)
@@ -158,10 +158,11 @@ def own_stand_ins() -> Iterator[list[tuple[str, str, str]]]:
 def values() -> dict[str, str]:
     """All that is selected, in one order."""
     parts.read(*FIELDS)
-    return _all()
+    return all_of_it()
 
 
-def _all() -> dict[str, str]:
+def all_of_it() -> dict[str, str]:
+    """`values`, which whoever asks does not show."""
     state = _state()
     return {name: state[name] for name in FIELDS if name in state}
 

@@ -94,14 +94,15 @@ def stamp_of(path: Path) -> str | None:
 
 def ask(question: Any, **values: Any) -> pd.DataFrame:
     """The answer of a store's method, remembered for the generation it was asked of:
-    for answers of thousands of rows."""
+    for answers of thousands of rows, or that are worked on before they are given."""
     store: Store = question.__self__
-    return _remembered(
+    known = _remembered(
         store, str(store.generation), store.published_at, question.__name__, tuple(sorted(values.items()))
     )
+    return known.copy(deep=False)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _remembered(
     _store: Store, generation: str, published_at: str, question: str, values: tuple[tuple[str, Any], ...]
 ) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """What a study does not have yet, and the command that makes it."""
 
+import contextlib
+import functools
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,10 +81,13 @@ def command(path: Path, stage: str | None = None) -> str:
 
 def study_file(path: Path) -> Path | None:
     """The study file under `studies/` that names this study."""
-    for file in sorted((ROOT / "studies").glob("*.toml")):
-        try:
-            if tomllib.loads(file.read_text(encoding="utf-8")).get("name") == path.stem:
-                return file
-        except tomllib.TOMLDecodeError:
-            continue
+    files = sorted((ROOT / "studies").glob("*.toml"))
+    return next((file for file in files if _name_in(file, file.stat().st_mtime_ns) == path.stem), None)
+
+
+@functools.lru_cache(maxsize=64)
+def _name_in(file: Path, written: int) -> str | None:
+    """The name in a study file, as it was written then; None in what is no TOML, or where it has none."""
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        return tomllib.loads(file.read_text(encoding="utf-8")).get("name")
     return None

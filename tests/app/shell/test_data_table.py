@@ -19,7 +19,7 @@ def some_are_unknown() -> None:
 
 
 def test_a_cell_without_a_value_is_empty_and_not_the_word_none():
-    (shown,) = AppTest.from_function(some_are_unknown).run().dataframe
+    (shown,) = AppTest.from_function(some_are_unknown, default_timeout=60).run().dataframe
     assert shown.proto.HasField("placeholder") and shown.proto.placeholder == ""
     assert shown.value["p"].isna().tolist() == [False, True]
 

@@ -41,7 +41,7 @@ def page():
 
 @pytest.fixture
 def test():
-    return AppTest.from_function(page).run()
+    return AppTest.from_function(page, default_timeout=60).run()
 
 
 class Message:
@@ -178,7 +178,7 @@ def test_the_slider_shows_the_same_beta_in_another_unit(test):
 
 
 def test_a_url_is_adopted_when_the_page_is_opened():
-    opened = AppTest.from_function(page)
+    opened = AppTest.from_function(page, default_timeout=60)
     opened.query_params["beta"] = "2.5"
     opened.query_params["chunk"] = "second"
     assert opened.run().slider[0].value == 2.5
@@ -213,7 +213,7 @@ def alike():
 
 
 def test_options_worded_alike_are_told_apart_and_stay_chosen():
-    test = AppTest.from_function(alike)
+    test = AppTest.from_function(alike, default_timeout=60)
     test.query_params["of"] = "m2:3"
     test.run()
     assert test.selectbox[0].options == ["layer 3 (m1:3)", "layer 3 (m2:3)", "layer 4"]
