@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.crosscoder.filters import filtered
-from app.crosscoder.views import CHANCE, CHARTS, CLASSES, ENDS, LABELLING, NULLS, QUALITY, TABLE, TOP, TRAININGS
+from app.crosscoder.views import CHARTS, CLASSES, NULLS, PART, PARTS, QUALITY, TITLES, TRAININGS, part_asked_for
 from app.shared import chosen_dictionary, views
 
 here = views.here_now()
@@ -11,18 +11,15 @@ views.title()
 
 views.show(TRAININGS, here, quiet=True)
 chosen_dictionary.choose_and_name(here.store)
-views.show(QUALITY, here)
+if views.features(here) is not None:  # what is known without them
+    views.show(QUALITY, here)
 views.require(here, views.features)
-st.header("Features")
 views.show(NULLS, here, quiet=True)
 views.show(CLASSES, here, quiet=True)
 charts = st.container()
 here.once(filtered)
 with charts:
     views.show(CHARTS, here)
-views.show(TOP, here, heading=True, quiet=True)
-views.show(ENDS, here, heading=True, quiet=True)
-views.show(CHANCE, here, heading=True, quiet=True)
-views.show(TABLE, here)
-views.show(LABELLING, here, heading=True, quiet=True)
 chosen_dictionary.way_to_feature()
+for view in PARTS[views.part(PART, "What else is shown", TITLES, default=part_asked_for())]:
+    views.show(view, here, heading=True)

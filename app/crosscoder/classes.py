@@ -84,12 +84,14 @@ def draw(here: Here, store: Store) -> None:
         st.caption(UNEQUAL)
     silent = int((rows["class"].eq("shared") & (rows["frequency"] == 0)).sum())
     st.caption(
-        f"Shares of the {int(rows['class'].notna().sum()):,} features whose class is known. {RULE}"
-        + (f" {silent:,} of the shared ones never fire on the study's tokens." if silent else "")
-        + " Intervals: Wilson's 95 %, as if features were independent draws; another training of the dictionary may"
-        " differ by more."
+        f"Shares of the {int(rows['class'].notna().sum()):,} features whose class is known, with Wilson's 95 %"
+        " intervals." + (f" {silent:,} of the shared ones never fire on the study's tokens." if silent else "")
     )
-    with st.expander(f"Beyond other bounds of NRN ({norm.upper()}): how many survive latent scaling"):
+    with st.expander("The rule of the classes, and how many survive latent scaling beyond other bounds of NRN"):
+        st.caption(
+            f"{RULE} The intervals are as if features were independent draws; another training of the dictionary may"
+            " differ by more."
+        )
         data_table(beyond_table(rows, norm), hide_index=True, height="content", row_height=30)
         st.caption(
             "Confirmed: |ν^ε| < 0.2 and |ν^r| < 0.5 (for base only, of 1/ν), of those beyond the bound whose ν are"

@@ -81,8 +81,8 @@ def _bars(store: Store, dictionary: pd.Series) -> None:
     sides = {
         role: "distilled" if role == "distilled" else "base" for role in chosen_dictionary.roles(dictionary).values()
     }
-    explained = {role: float(dictionary[f"variance_explained_{side}"]) for role, side in sides.items()}
-    recovered = {role: float(dictionary[f"loss_recovered_{side}"]) for role, side in sides.items()}
+    explained = {role_words(role): float(dictionary[f"variance_explained_{side}"]) for role, side in sides.items()}
+    recovered = {role_words(role): float(dictionary[f"loss_recovered_{side}"]) for role, side in sides.items()}
     found = bars(float(dictionary.dead_share), explained, recovered)
     table = pd.DataFrame(
         {

@@ -1,7 +1,9 @@
-"""The views of the page Crosscoder."""
+"""The views of the page Crosscoder: what its features are comes first, and below it one part at a time of the rest."""
 
 from app.crosscoder import chance_names, charts, classes, ends, labelling, nulls, quality, table, top
 from app.shared.views import View, dictionary, features
+from app.shell import selection
+from app.shell.fields import Field, declare
 
 TRAININGS = View("dictionary_trainings", "In training", (quality.a_training,), quality.draw_trainings)
 QUALITY = View("dictionary_quality", "Quality of the dictionary", (dictionary,), quality.draw)
@@ -14,3 +16,27 @@ CHANCE = View("names_by_chance", "Names by chance", (features, classes.two_model
 TABLE = View("feature_table", "Features", (features,), table.draw)
 LABELLING = View("label_sheet", "Label the ends", (features, classes.two_models), labelling.draw)
 VIEWS = (TRAININGS, QUALITY, NULLS, CLASSES, CHARTS, TOP, ENDS, CHANCE, TABLE, LABELLING)
+
+# Below the charts, one part at a time.
+PARTS = {
+    "table": (TABLE,),
+    "top": (TOP,),
+    "ends": (ENDS, LABELLING),
+    "chance": (CHANCE,),
+    "quality": (QUALITY,),
+}
+TITLES = {
+    "table": "Features",
+    "top": "Strongest and most specific",
+    "ends": "The two ends of NRN",
+    "chance": "Names by chance",
+    "quality": "Quality and training",
+}
+PART = declare(Field("crosscoder_part", "part of the page Crosscoder", tuple(PARTS), of=None))
+
+
+def part_asked_for() -> str:
+    """The part that is open where none is chosen: the one in which a link chose something."""
+    if selection.get(labelling.SHEET) == "yes":
+        return "ends"
+    return "table" if selection.get(top.SPECIFIC_TO) is None else "top"

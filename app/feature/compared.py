@@ -58,14 +58,19 @@ def names(rows: pd.DataFrame, shown: Sequence[int]) -> dict[int, str]:
 
 def draw_overlay(here: Here, store: Store, shown: list[int]) -> None:
     dictionary, rows = here.dictionary, here.features
-    where = chosen_chain.choose_in_drawer(store, here.chunk)
-    text = coded_chain.find(store, dictionary, where.cot)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        where = chosen_chain.choose_in_drawer(store, here.chunk)
+        text = coded_chain.find(store, dictionary, where.cot)
+        is_silent = not isinstance(text, Missing) and not text.own["feature"].isin(shown).any()
+        if is_silent:
+            _offer_another(store, dictionary, shown)
     if isinstance(text, Missing):
         say(text)
         return
+    if is_silent:
+        st.caption(f"None of these features fires on the n = {text.n_coded:,} tokens of this chain.")
+        return
     norms = feature_rows.decoder_norms(dictionary, rows)
-    if not text.own["feature"].isin(shown).any():
-        _offer_another(store, dictionary, shown)
     cells = on_text.contributions(on_text.by_token(text, shown, with_prompt=False), norms)
     places, key = range(text.first, len(text.tokens)), keys.of("overlay")
     spans = text.chunks.set_index("chunk_id")[["token_start", "token_end"]]

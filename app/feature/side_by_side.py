@@ -380,13 +380,16 @@ def examples_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feat
         names=roles,
         on_read=lambda number: read_later(found.iloc[number]),
     )
-    st.caption(f"n = {len(found)} tokens with the largest f, the strongest of each CoT before second ones.")
+    st.caption(f"n = {len(found)} tokens")
 
 
 def draw_examples(here: Here, store: Store) -> None:
     beside(examples_panel)(here, store)
     of_each = " of each model, both reading the same tokens" if chosen_dictionary.compares(here.dictionary) else ""
-    st.caption(f"Hover for a token's f, and the norm of what it adds to the residual stream{of_each}.")
+    st.caption(
+        "The tokens with the largest f, the strongest of each CoT before second ones. Hover for a token's f, and the"
+        f" norm of what it adds to the residual stream{of_each}."
+    )
 
 
 def histogram_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:

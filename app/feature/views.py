@@ -40,8 +40,8 @@ COMPARED = {
 }
 TITLES = {
     "together": "Together",
-    "places": "Texts where they fire together",
-    "logits": "What they write to the logits",
+    "places": "Shared texts",
+    "logits": "Logits",
     "known": "What is known, and label",
     "strength": "How strongly they fire",
     "fires": "On what it fires",

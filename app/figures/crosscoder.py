@@ -23,6 +23,7 @@ REASONING = {"self-reflection": "#AD4605", "deductive": "#409067", "alternative"
 EXTREME = 1 / 6  # NRN below it, or above 1 less it, is that of one model; the rule of backend.crosscoder.diff.classify
 _SHARE_EXTREME = 0.2 / 1.2  # the same rule's bound on ν, 0.2, as a share of the two models' scales
 _UNCLASSED = "not classed"
+_COMPARED = 400  # pixels, of the two figures that compare the models and stand side by side
 
 
 Norms = TypedDict(  # `class` is a word of the language
@@ -137,10 +138,10 @@ def nrn_histogram(
     column = f"nrn_{norm}"
     known = features[features[column].notna()]
     if known.empty:
-        return blank("No feature has a known NRN", height=300)
+        return blank("No feature has a known NRN", height=_COMPARED)
     edges = np.linspace(0, 1, n_bins + 1)
     middles = (edges[:-1] + edges[1:]) / 2
-    figure = _figure(320)
+    figure = _figure(_COMPARED)
     classes = known["class"].fillna(_UNCLASSED)
     for name in [*CLASSES, _UNCLASSED]:
         part = known[classes == name]
@@ -195,9 +196,9 @@ def nrn_and_scaling(features: Frame[Scaled], *, norm: str, scaling: str, selecte
     column = f"nrn_{norm}"
     known = features[features[column].notna() & features[scaling].notna()]
     if known.empty:
-        return blank("No feature has both an NRN and a latent scaling", height=420)
+        return blank("No feature has both an NRN and a latent scaling", height=_COMPARED)
     shares = scaling_share(known[scaling])
-    figure = _figure(460)
+    figure = _figure(_COMPARED)
     for x0, x1, y0, y1 in ((1 - EXTREME, 1, 0, 1 - _SHARE_EXTREME), (0, EXTREME, _SHARE_EXTREME, 1)):
         figure.add_shape(
             type="rect",

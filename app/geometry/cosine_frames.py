@@ -16,22 +16,27 @@ EVERY = 5  # layers of which histograms are drawn, as published
 MOST_PANELS = 9
 
 
+def part_of(rows: pd.DataFrame) -> pd.Series:
+    """A set's part in the comparison, as the study calls it (`part`), else as it is stored."""
+    return rows["part"] if "part" in rows else rows["role"]
+
+
 def series_of(rows: pd.DataFrame) -> pd.Series:
     """What a set's line is called: its part in the comparison, with the model's name where several have that part; of
     an autoencoder also what it was trained on.
     """
-    names = rows["model"].map(short_name)
-    several = {role for role, own in names.groupby(rows["role"]) if own.nunique() > 1} | {"model"}
-    part = rows["role"].where(rows["role"] != "model", "")
+    names, parts = rows["model"].map(short_name), part_of(rows)
+    several = {part for part, own in names.groupby(parts) if own.nunique() > 1} | {"model"}
+    part = parts.where(parts != "model", "")
     full = (names + " (" + part + ")").str.replace(" ()", "", regex=False)
-    said = part.where(~rows["role"].isin(several), full)
+    said = part.where(~parts.isin(several), full)
     trained = rows["trained_on"].map(lambda name: SOURCES[name].label if name in SOURCES else name, na_action="ignore")
     return said.where(trained.isna(), said + ", trained on " + trained.fillna(""))
 
 
 def models_in_words(rows: pd.DataFrame) -> str:
     """Which model has which part."""
-    found = dict.fromkeys(zip(rows["role"], rows["model"].map(short_name), strict=True))
+    found = dict.fromkeys(zip(part_of(rows), rows["model"].map(short_name), strict=True))
     return ", ".join(name if role == "model" else f"{role}: {name}" for role, name in found)
 
 
@@ -174,9 +179,9 @@ def _point(line: str, series: str, layer: int, own: pd.DataFrame) -> dict[str, o
 
 
 def ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    """Tuned over base at each layer where both are, of rows of `cosine_exceedances` of one subset and threshold. Rows
-    of a model and of its tuned copy correspond, and so do the two decoders of one dictionary; those of two dictionaries
-    do not.
+    """The tuned model over the base one at each layer where both are, of rows of `cosine_exceedances` of one subset and
+    threshold. Rows of a model and of its tuned copy correspond, and so do the two decoders of one dictionary; those of
+    two dictionaries do not.
     """
     sets = rows[(rows["line"] == SET) & (rows["trained_on"].fillna(MODEL) == MODEL)]
     found = []

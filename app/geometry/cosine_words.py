@@ -83,10 +83,10 @@ def _at(row: pd.Series) -> str:
 
 
 def of_ratios(ratios: pd.DataFrame) -> str:
-    """Of rows of the figure of tuned over base."""
+    """Of rows of the figure of one model over the other."""
     known = ratios[ratios["value"].notna()]
     if known.empty:
-        return "Nothing can be compared: a base and a tuned set of one layer, both with pairs beyond, are needed."
+        return "Nothing can be compared: sets of two models at one layer, both with pairs beyond, are needed."
     parts = []
     for series, own in known.groupby("series", sort=False):
         more, less = own[own["low"] > 1], own[own["high"] < 1]

@@ -1,4 +1,4 @@
-"""How directions lie to each other: their cosines' tails against isotropic rows, by layer, base against tuned."""
+"""How directions lie to each other: their cosines' tails against isotropic rows, by layer, and in both models."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +9,7 @@ import streamlit as st
 from app.figures.cosine_tails import NULL, mass_by_frequency, mass_by_layer, ratio_by_layer, tail_histograms
 from app.geometry import cosine_frames, cosine_words
 from app.shared.clicks import marks
+from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, selection, studies
 from app.shell.fields import Field, declare
@@ -17,6 +18,7 @@ from app.shell.more import more
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown
 from backend.feature_geometry.row_sets import ROW_KINDS
+from backend.models.names import ROLES
 from backend.store.store import Store
 
 SUBSETS = {"all": "all rows", "live": "without dead rows", "distinct": "without dead and duplicate rows"}
@@ -60,15 +62,15 @@ def cosined(here: Here) -> Missing | None:
 
 def asked(here: Here) -> Asked:
     store = here.store
-    sets = studies.ask(store.cosine_sets)
+    sets = _with_parts(store, studies.ask(store.cosine_sets))
     kinds = [kind for kind in ROW_KINDS if kind in set(sets["kind"])]
     kinds += [kind for kind in dict.fromkeys(sets["kind"]) if kind not in kinds]  # of another version
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         kind = selection.pick(KIND, "Directions", kinds, show=_called, width=420)
         with more(SUBSET):
             subset = selection.pick(SUBSET, "Rows", show=SUBSETS.__getitem__, width=260)
-    tails = _named(studies.ask(store.cosine_tails, kind=kind))
-    exceedances = _named(studies.ask(store.cosine_exceedances, kind=kind))
+    tails = _named(_with_parts(store, studies.ask(store.cosine_tails, kind=kind)))
+    exceedances = _named(_with_parts(store, studies.ask(store.cosine_exceedances, kind=kind)))
     return Asked(kind, subset, sets[sets["kind"] == kind], tails, exceedances)
 
 
@@ -123,13 +125,13 @@ def draw_ratio(here: Here, store: Store) -> None:
     mark = here.once(_mark)
     found = cosine_frames.ratios(at.of_subset[at.of_subset["mark"] == mark])
     st.plotly_chart(
-        ratio_by_layer(found, axis="tail mass, tuned over base", x_axis=at.x_axis),
+        ratio_by_layer(found, axis="ratio of tail masses", x_axis=at.x_axis),
         key=keys.of("cosine_ratio"),
         config={"displayModeBar": False},
     )
     st.caption(
         f"{_upper(MARKS[mark])}. 95 % by a delete-a-group jackknife over 16 groups of rows; where row k of one set is"
-        " row k of the other (a neuron and its tuned copy, the two decoders of a feature), the same rows are left out"
+        " row k of the other (a neuron in both models, the two decoders of a feature), the same rows are left out"
         " of both."
         " Dashed: no difference, which is what base against itself gives."
     )
@@ -186,6 +188,13 @@ def _clicked(key: str, known: set[str]) -> None:
     mark = next(iter(marks(key)), None)
     if isinstance(mark, str) and mark and mark in known:
         selection.choose({BIN: mark})
+
+
+def _with_parts(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
+    """With `part`: what the study calls a model of its pair, else the stored role."""
+    words = {model: called(store, model) for model in rows["model"].unique()}
+    said = rows["model"].map(words)
+    return rows.assign(part=said.where(said.isin(list(ROLES.values())), rows["role"]))
 
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:

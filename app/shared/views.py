@@ -128,12 +128,13 @@ def show_beside(here: Here, *row: View) -> None:
             show(view, here, heading=True)
 
 
-def part(field: Field, label: str, titles: Mapping[str, str]) -> str:
+def part(field: Field, label: str, titles: Mapping[str, str], *, default: str | None = None) -> str:
     """The part of a page that is shown, behind a row of titles."""
     return selection.pick(
         field,
         label,
         list(titles),
+        default=default,
         show=titles.__getitem__,
         widget=st.pills,
         required=True,

@@ -25,7 +25,7 @@ MEASURES: Registry[Measure] = Registry(
     Measure(
         "relative_norm",
         "Relative norm of the difference",
-        "‖distilled − base‖ / ‖base‖",
+        "‖reasoner − base‖ / ‖base‖",
         0,
         float("inf"),
         _TOKEN,

@@ -12,6 +12,7 @@ from backend.ids import stable_id
 from backend.live.requests import Model
 from backend.models import embedded
 from backend.models.loading import identify_model
+from backend.models.names import short_names
 
 EMBEDDED = f"embedded:{embedded.MODEL_NAME}"
 REASONERS = tuple(f"embedded:{name}" for name in embedded.REASONERS)
@@ -31,8 +32,15 @@ def choices(models: pd.DataFrame, device: str = "cpu") -> list[Choice]:
     A model whose weights are not those of the study has another id, so that nothing of the old one is taken for its
     own. `device` is where they will compute.
     """
+    words = short_names(models)
     named = [
-        Model(row.name, None if not _is_hub_id(row.name) or pd.isna(row.revision) else row.revision, row.dtype, device)
+        Model(
+            row.name,
+            None if not _is_hub_id(row.name) or pd.isna(row.revision) else row.revision,
+            row.dtype,
+            device,
+            words[row.model_id],
+        )
         for row in models.rename_axis("number").itertuples(index=False)
         if isinstance(row.dtype, str) and is_here(row.name, None if pd.isna(row.revision) else row.revision)
     ]

@@ -41,6 +41,7 @@ class Model:
     revision: str | None = None
     dtype: str = "float32"
     device: str = "cpu"  # where it computes, which shapes no result
+    called: str | None = field(default=None, compare=False)  # what people read while it is loaded
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from backend.live.requests import (
     TextsUnderVector,
     Words,
 )
+from backend.models.names import short_name
 
 _MODELS = 2  # held at a time: a base model and its distilled one
 _PATIENT = 4.0  # weight of the time that curves, samples and doses take, beside streams
@@ -159,7 +160,7 @@ class _Desk:
         from backend.models.loading import load_model
 
         if model not in self._models:
-            self.say("loading", name, f"Loading {model.name}")
+            self.say("loading", name, f"Loading {model.called or short_name(model.name)}")
             while len(self._models) >= _MODELS:
                 self._models.popitem(last=False)
             self._models[model] = Reader(

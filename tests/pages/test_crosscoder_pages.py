@@ -200,7 +200,7 @@ def test_kinds_of_word_have_the_band_of_the_null_pairs_and_names_those_of_chance
     assert share["n of the null pairs"] == "3 of 15 (20.0%)" and share["by chance (frozen decoder)"] == "1 of 5 (20.0%)"
     assert share["beyond it"] == "" and share["n"].endswith(" of 5") and share["band of the null pairs"] != "unknown"
     assert rows.loc[("alternative", "mean lift"), "beyond it"] == "unknown"
-    test = opened("crosscoder", with_nulls)
+    test = opened("crosscoder", with_nulls, crosscoder_part="chance")
     evidence = table(test, "frozen decoder").set_index("evidence")["frozen decoder"]
     assert evidence["one token is at least half of its strongest ones"].startswith("4 of 5: 80.0%")
     assert table(test, "feature of the twin")["suggested"].str.contains("promotes “but”").all()
@@ -219,11 +219,12 @@ def test_zeroing_is_held_against_the_twin(opened, with_nulls):
 def test_without_evidence_of_nulls_a_page_says_what_to_run_and_without_nulls_what_to_add(
     opened, study, tmp_path_factory, which
 ):
-    test = opened(which, study)
+    part = {"crosscoder_part": "chance"} if which == "crosscoder" else {}
+    test = opened(which, study, **part)
     assert not test.exception and any('nulls = ["same", "noise"' in one.value for one in test.code)
     folder = small_study.make(tmp_path_factory.mktemp("no evidence") / "small", **_EARLY)
     small_dictionary.add_nulls(folder, small_dictionary.add(folder), evidence=False)
-    test = opened(which, folder)
+    test = opened(which, folder, **part)
     assert not test.exception and "--stage null_evidence" in words(test) and not test.info
     if which == "categories":
         assert "--stage twin_ablations" in words(test)
@@ -238,14 +239,14 @@ def test_a_store_of_before_there_was_evidence_of_nulls_opens(opened, with_nulls,
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE feature_intervention_arms DROP COLUMN null_id")
         connection.execute("UPDATE about SET value = '14' WHERE name = 'schema_version'")
-    test = opened(which, folder)
+    test = opened(which, folder, **({"crosscoder_part": "chance"} if which == "crosscoder" else {}))
     assert not test.exception and "--stage null_evidence" in words(test)
 
 
 @pytest.mark.parametrize("which", ALL_PAGES)
 def test_a_linear_dictionary_of_unequal_models_says_what_fires_and_what_was_learned(opened, linear, which):
     folder, _ = linear
-    test = opened(which, folder)
+    test = opened(which, folder, **({"crosscoder_part": "quality"} if which == "crosscoder" else {}))
     assert not test.exception
     said = words(test)
     assert "linear crosscoder" in said
@@ -294,7 +295,7 @@ def test_every_feature_that_fires_has_a_suggestion_with_its_evidence(study, name
 
 
 def test_the_two_ends_of_nrn_are_a_table_with_what_they_do(opened, study):
-    test = opened("crosscoder", study)
+    test = opened("crosscoder", study, crosscoder_part="ends")
     ends = table(test, "end")
     assert set(ends["end"]) == {"reasoner end", "base end"} and ends["suggested"].str.contains(" of ").any()
     assert "Base end, n = " in words(test) and "Reasoner end, n = " in words(test)
@@ -313,15 +314,8 @@ def test_of_the_highest_nrn_those_that_fire_on_half_of_the_tokens_at_most_come_f
     assert ends["feature"].tolist() == [1, 0, 2]
 
 
-def test_the_bars_are_shown_with_what_was_measured(opened, study):
-    test = opened("crosscoder", study)
-    bars = table(test, "wanted")
-    assert len(bars) == 5 and set(bars["met"]) <= {"met", "missed", "unknown"}
-    assert f"**{(bars['met'] == 'met').sum()} of 5 bars are met**" in words(test)
-
-
 def test_the_published_top_list_says_how_much_of_it_is_dense_and_stands_beside_the_specific_one(opened, study):
-    test = opened("crosscoder", study)
+    test = opened("crosscoder", study, crosscoder_part="top")
     said = words(test)
     assert "Top 5 by mean activation over all problems" in said  # all that fire
     assert (
@@ -330,7 +324,7 @@ def test_the_published_top_list_says_how_much_of_it_is_dense_and_stands_beside_t
     listed = table(test, "dense")
     assert listed["feature"].tolist() == [4, 3, 2, 1, 0] and set(listed["dense"]) == {"dense"}
     assert "Most specific to this problem" in said and "draws this problem's" in said
-    by_category = opened("crosscoder", study, specific_to="self-reflection")
+    by_category = opened("crosscoder", study, specific_to="self-reflection")  # opens the part in which it was chosen
     assert not by_category.exception and "Most specific to target words: self-reflection" in words(by_category)
     assert table(by_category, "lift")["feature"].tolist() == [1, 3]
 
@@ -374,14 +368,14 @@ def test_a_store_of_another_schema_is_refused_with_what_to_do(opened, of_schema,
 @pytest.mark.parametrize("which", PAGES)
 def test_in_an_autoencoder_what_compares_two_models_is_unknown(opened, autoencoder, which):
     test = opened(which, autoencoder, study="small", feature="1")
+    said_of_quality = words(opened("crosscoder", autoencoder, crosscoder_part="quality"))
     assert not test.exception
     assert "jumprelu autoencoder of Tiny, layer 5" in words(test)
     if which == "crosscoder":
         assert "NRN, latent scaling and classes compare two: here they are unknown" in words(test) and not test.metric
         assert not {"nrn_l1", "class", "nu_eps", "rdn_l2"} & set(table(test, "frequency").columns)
-        assert "It has not been measured" in words(
-            test
-        ) and f"read from a file ({for_markdown('gemma-scope')})" in words(test)
+        assert "It has not been measured" in said_of_quality
+        assert f"read from a file ({for_markdown('gemma-scope')})" in said_of_quality
     else:
         facts = dict(table(test, "what").to_numpy())
         assert (
@@ -411,8 +405,11 @@ def test_the_counts_stand_beside_their_rule_n_and_interval(opened, study):
     assert beyond[beyond["NRN"] == "> 0.7"][["features", "confirmed", "share"]].to_numpy().tolist() == [[2, 1, "0.5"]]
 
 
-def test_the_quality_of_each_model_has_its_n_and_interval(opened, study):
-    test = opened("crosscoder", study)
+def test_the_quality_of_each_model_has_its_n_and_interval_and_the_bars_what_was_measured(opened, study):
+    test = opened("crosscoder", study, crosscoder_part="quality")
+    bars = table(test, "wanted")
+    assert len(bars) == 5 and set(bars["met"]) <= {"met", "missed", "unknown"}
+    assert f"**{(bars['met'] == 'met').sum()} of 5 bars are met**" in words(test)
     rows = table(test, "variance explained")
     assert rows["role"].tolist() == ["base", "reasoner"] and rows["variance explained"].tolist() == ["0.8", "0.7"]
     assert rows["recovered, of mean"][0] == "0.833 [0.833, 0.833]" and rows["n"][0] == "60 tokens of 5 CoTs, 3 problems"

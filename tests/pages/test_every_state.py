@@ -13,6 +13,8 @@ import pytest
 
 from app import views
 from app.chains_of_thought.views import DOCK as DOCKED
+from app.crosscoder.views import PART as CROSSCODER_PART
+from app.crosscoder.views import PARTS as CROSSCODER_PARTS
 from app.geometry.views import PART as GEOMETRY_PART
 from app.geometry.views import PARTS as GEOMETRY_PARTS
 from app.influence.views import PART as INFLUENCE_PART
@@ -31,6 +33,7 @@ PARTS_OF = {  # of a page that shows one at a time
     "steepness": (PART, PARTS),
     "geometry": (GEOMETRY_PART, GEOMETRY_PARTS),
     "influence": (INFLUENCE_PART, INFLUENCE_PARTS),
+    "crosscoder": (CROSSCODER_PART, CROSSCODER_PARTS),
 }
 VISITS = tuple(
     (page, part)

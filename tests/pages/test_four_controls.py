@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from streamlit.testing.v1.element_tree import Block, Element
 
+from app.crosscoder.views import PARTS as CROSSCODER
 from app.feature.views import ALONE as FEATURE
 from app.geometry.views import PARTS as GEOMETRY
 from app.influence.views import PARTS as INFLUENCE
@@ -34,6 +35,7 @@ PARTS = {
     "steepness": ("steepness_part", STEEPNESS),
     "geometry": ("geometry_part", GEOMETRY),
     "influence": ("influence_page", INFLUENCE),
+    "crosscoder": ("crosscoder_part", CROSSCODER),
 }
 OPENED = [
     pytest.param(page, {field: part} if field else {}, id=f"{page}-{part}" if field else page)

@@ -19,7 +19,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
 function card(example, number) {
   const item = made("li", "example", "");
   const head = document.createElement("header");
-  const read = made("button", "read", "Read its chunk");
+  const read = made("button", "read", "Read");
+  read.title = "Read its chunk";
+  read.setAttribute("aria-label", "Read its chunk");
   read.type = "button";
   read.dataset.number = number;
   head.append(made("strong", "words", example.words), made("span", "where", example.where), read);
