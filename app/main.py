@@ -16,9 +16,9 @@ except ModuleNotFoundError:  # Streamlit puts this file's folder on the import p
     site.addsitedir(str(Path(__file__).resolve().parents[1]))
 
 if get_script_run_ctx(suppress_warning=True) is None:
-    from app.shell.serving import guards
+    from app.shell.serving import guards, reading_ahead
 
-    server = st.App(Path(__file__).resolve(), middleware=guards())
+    server = st.App(Path(__file__).resolve(), middleware=guards(), lifespan=reading_ahead)
 else:
     from app.entry import run
 

@@ -2,15 +2,19 @@
 
 import streamlit as st
 
-from app.findings.views import FINDINGS, TOUR, UNKNOWN
+from app.findings.views import CARDS, IN_TURN, TOUR
 from app.shared import views
 
 here = views.here_now()
 views.title()
 views.show(TOUR, here)
-for row in zip(*[iter((*FINDINGS.values(), UNKNOWN, None))] * 2, strict=True):
-    for column, view in zip(st.columns(2, gap="medium"), row, strict=True):
-        if view is not None:
-            with column, st.container(border=True, height="stretch"):
-                st.header(view.title)
-                views.show(view, here)
+columns = [column for _ in CARDS[::2] for column in st.columns(2, gap="medium")]
+cards = {}
+for view, column in zip(CARDS, columns, strict=False):
+    with column:
+        cards[view] = st.container(border=True, height="stretch")
+    with cards[view]:
+        st.header(view.title)
+for view in IN_TURN:  # each card shows what it has before a slower one is looked for
+    with cards[view]:
+        views.show(view, here)

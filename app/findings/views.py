@@ -7,4 +7,7 @@ from backend.findings.kinds import KINDS
 FINDINGS = {name: View(f"finding_{name}", kind.title, (study,), cards.drawing(kind)) for name, kind in KINDS.items()}
 UNKNOWN = View("still_unknown", "Not yet", (cards.anything_unknown,), cards.draw_unknown)
 TOUR = View("tour", "Tour", (study,), tour.draw)
+CARDS = (*FINDINGS.values(), UNKNOWN)  # as they stand
+_SLOW = tuple(FINDINGS[name] for name, kind in KINDS.items() if kind.is_slow)
+IN_TURN = (*(card for card in CARDS if card not in _SLOW), *_SLOW)  # as they are looked for
 VIEWS = (TOUR, *FINDINGS.values(), UNKNOWN)

@@ -13,13 +13,19 @@
    further down, which is a blank window. A deeper path is sent to one of the same words, which the dashboard knows or
    says it does not.
 
+5. The modules of all pages are imported while the browser opens, and not when it asks for the first page.
+
 Streamlit has no setting for headers. Since 1.67 it takes ASGI middleware where the script defines a `streamlit.App`;
 nothing of Streamlit is replaced here.
 """
 
 import base64
 import hashlib
+import importlib
 import re
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,6 +34,8 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.web.server.starlette.starlette_websocket import is_host_allowed
+
+from backend.root import module
 
 
 def _own_scripts() -> str:
@@ -115,3 +123,15 @@ def _of_one_part(scope: Scope) -> str | None:
 
 def guards() -> list[Middleware]:
     return [Middleware(Guard)]
+
+
+@asynccontextmanager
+async def reading_ahead(_server: object) -> AsyncIterator[None]:
+    """From the start of the server on."""
+    threading.Thread(target=_import_pages, name="imports", daemon=True).start()
+    yield
+
+
+def _import_pages() -> None:
+    importlib.import_module(module("app.entry"))
+    importlib.import_module(module("app.views")).registered()

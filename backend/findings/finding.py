@@ -72,6 +72,7 @@ class Kind:
     title: str  # a heading
     figure: str  # the kind of its figure, and of `rows`
     find: Callable[[Store], Finding | Missing]
+    is_slow: bool = False  # whether it takes a second or more, so that a page looks for it after the others
 
 
 KINDS: Registry[Kind] = Registry("kind of finding")

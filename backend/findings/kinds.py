@@ -8,10 +8,10 @@ ESTIMATES, BY_LAYER, LEANING = FIGURES = ("estimates", "by_layer", "leaning")
 
 for kind in (
     Kind("important_chunks", "Chunks that matter", ESTIMATES, important_chunks.find),
-    Kind("associations", "What goes with importance", ESTIMATES, associations.find),
+    Kind("associations", "What goes with importance", ESTIMATES, associations.find, is_slow=True),
     Kind("leaning_features", "Features of one model", LEANING, leaning_features.find),
-    Kind("steering", "Steering and the answer", ESTIMATES, steering.find),
+    Kind("steering", "Steering and the answer", ESTIMATES, steering.find, is_slow=True),
     Kind("divergence", "Where the models part", BY_LAYER, divergence.find),
-    Kind("commitments", "When the answer is settled", ESTIMATES, commitments.find),
+    Kind("commitments", "When the answer is settled", ESTIMATES, commitments.find, is_slow=True),
 ):
     KINDS.register(kind)
