@@ -2,7 +2,6 @@
 study, and what is still attended to.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
@@ -153,7 +152,7 @@ def along_the_chain(
     _kl_axis(figure, readout)
     lost = len(rows) - len(known)
     facts = f"n = {known['place'].nunique()} places, {known.loc[known['arm'] == ALTERNATIVE, 'number'].nunique()}"
-    facts += " counterfactuals · dashed: the best single step" + (f" · not drawn: {lost} unknown or 0" if lost else "")
+    facts += " counterfactuals · dashed: the best single step" + (f"<br>not drawn: {lost} unknown or 0" if lost else "")
     return figure.update_layout(title={"text": facts, "font": {"size": 13}})
 
 
@@ -184,7 +183,7 @@ def means_over_study(rows: Frame[Mean], *, what: str) -> go.Figure:
             hovertemplate=f"%{{y}}, {ALONG_WORDS[along]}: × %{{x:.3g}}<extra></extra>",
         )
     figure.add_vline(x=1, line={"color": MISSING, "width": 1, "dash": "dash"})
-    figure.update_xaxes(title=f"{what}, geometric mean (log scale)", type="log", dtick=math.log10(2), tickformat=".3~g")
+    figure.update_xaxes(title=f"{what}, geometric mean (log scale)", type="log", nticks=6, tickformat=".3~g")
     figure.update_yaxes(
         categoryorder="array", categoryarray=[GROUP_WORDS[name] for name in (DIFFERENCE, MATCHED, ANCHORS)]
     )

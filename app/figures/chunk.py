@@ -10,11 +10,12 @@ import plotly.graph_objects as go
 from app.figures.rows import Frame, takes_rows
 from app.shell.theme import ACCENT, CORRECT, MISSING, TEMPLATE, UNKNOWN, WRONG, blank, category_colour, direction_colour
 from app.shell.untrusted import for_plotly
-from app.shell.vocabulary import Metric, unit_words
+from app.shell.vocabulary import Metric, direction_words, unit_words
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.geometry.fits import quadratic_fit
 
 _SHOWN_ANSWERS = 8
+_LEGEND_ROW = 20  # pixels
 _BACK = 0.35  # of what steps back behind the chosen
 
 
@@ -131,12 +132,13 @@ def kl_curves(curves: Frame[Curve], *, direction: str | None = None) -> go.Figur
         named.add(row.kind)
         is_drawn = (kind := DIRECTION_KINDS.get(row.kind)) is not None and kind.is_drawn  # several curves share a name
         floor = row.noise_floor if pd.notna(row.noise_floor) else -np.inf
-        name = row.kind if pd.isna(row.steepness) else f"{row.kind}, |a| = {row.steepness:.2g}"
+        words = direction_words(row.kind)
+        name = words if pd.isna(row.steepness) else f"{words}, |a| = {row.steepness:.2g}"
         figure.add_scatter(
             x=betas,
             y=kl,
             mode="markers",
-            name=row.kind if is_drawn else name,
+            name=words if is_drawn else name,
             legendgroup=row.kind,
             showlegend=first,
             opacity=_BACK if steps_back else 1.0,
@@ -145,7 +147,7 @@ def kl_curves(curves: Frame[Curve], *, direction: str | None = None) -> go.Figur
                 "size": 6,
                 "symbol": ["circle-open" if value <= floor else "circle" for value in kl],
             },
-            hovertemplate=f"{row.kind}<br>β = %{{x:.3g}}<br>KL = %{{y:.3g}} nats<extra></extra>",
+            hovertemplate=f"{for_plotly(words)}<br>β = %{{x:.3g}}<br>KL = %{{y:.3g}} nats<extra></extra>",
         )
         fit = quadratic_fit(betas, kl)
         if np.isfinite(fit.a):
@@ -174,7 +176,10 @@ def kl_curves(curves: Frame[Curve], *, direction: str | None = None) -> go.Figur
     unit = curves["unit"].iloc[0]
     figure.update_xaxes(title=f"β ({unit_words(unit)})")
     figure.update_yaxes(title="KL(steered ‖ unsteered), nats")
-    return figure.update_layout(legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"})
+    rows = len(named) + (len(floors) > 0)  # of the legend, where there is room for one name beside another
+    return figure.update_layout(
+        height=300 + _LEGEND_ROW * rows, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+    )
 
 
 @takes_rows

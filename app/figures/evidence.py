@@ -149,8 +149,11 @@ def effects(rows: Frame[Pair], labels: Sequence[str]) -> go.Figure:
         + (f" · {more} more in the table" if more else "")
         + (f" · {lost} unknown" if lost else "")
     )
-    figure.update_xaxes(title=f"ρ within CoTs with 95 % interval over problems ({words})")
+    figure.update_xaxes(title=f"ρ within CoTs with 95 % interval over problems<br>{words}")
     return figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}, dragmode="pan")
+
+
+_MOST_WORDED = 12  # metrics of which each cell has room for its number; of more it is on hover alone
 
 
 @takes_rows
@@ -188,7 +191,7 @@ def agreement_matrix(rows: Frame[Agreement], names: Mapping[str, str]) -> go.Fig
         zmax=1,
         colorscale=DIVERGING,
         text=texts,
-        texttemplate="%{text}",
+        texttemplate="%{text}" if len(order) <= _MOST_WORDED else None,
         textfont={"size": 10},
         hovertext=hovers,
         hoverinfo="text",

@@ -278,8 +278,14 @@ def searched_losses(rows: Frame[SearchLosses], *, words: Mapping[str, str]) -> g
         return blank("No sides could be matched")
     roles = list(dict.fromkeys(known["role"]))
     figure = make_subplots(
-        rows=1, cols=len(roles), shared_yaxes=True, shared_xaxes="all", horizontal_spacing=0.04, subplot_titles=roles
+        rows=1,
+        cols=len(roles),
+        shared_yaxes=True,
+        shared_xaxes="all",
+        horizontal_spacing=0.04,
+        subplot_titles=[role_words(role) for role in roles],
     )
+    figure.update_annotations(font_size=13)
     for column, role in enumerate(roles, start=1):
         own = known[known["role"] == role]
         for one in own.to_dict("records"):

@@ -194,7 +194,7 @@ def _with_parts(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
     """With `part`: what the study calls a model of its pair, else the stored role."""
     words = {model: called(store, model) for model in rows["model"].unique()}
     said = rows["model"].map(words)
-    return rows.assign(part=said.where(said.isin(list(ROLES.values())), rows["role"]))
+    return rows.assign(part=rows["role"].mask(said.isin(list(ROLES.values())), said))
 
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:

@@ -186,7 +186,7 @@ def trial(store: Store, dictionary: pd.Series, chosen: Chosen) -> tuple[Trial | 
         return None, "This study has no problems that models could solve."
     patches = chosen_dictionary.compares(dictionary) and not chosen_dictionary.is_unequal(dictionary)
     operations = [name for name in _OPERATIONS if name != "patch" or patches]
-    a, b, c, d = st.columns([4, 3, 3, 2], gap="small", vertical_alignment="bottom")
+    a, b, c, d = st.columns([4, 3, 3, 3], gap="small", vertical_alignment="bottom")
     with d:
         door = more(ERROR, SAMPLES, SEED, TEMPERATURE, NUCLEUS, LONGEST, SETS)
     with a:

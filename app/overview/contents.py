@@ -14,6 +14,7 @@ from app.shell.data_table import data_table
 from app.shell.missing import Missing, missing, say
 from app.shell.numbers import interval
 from app.shell.untrusted import one_line, show
+from backend.models.names import role_words
 from backend.statistics.intervals import wilson
 from backend.store.store import Store
 
@@ -135,7 +136,7 @@ def draw_models(here: Here, store: Store) -> None:
     for row in store.models().itertuples():
         size = None if pd.isna(row.n_layers) else f"{row.n_layers} layers × {row.d_model}"
         revision = None if pd.isna(row.revision) else f"revision {str(row.revision)[:12]}"
-        parts = [None if row.role == "model" else row.role, row.dtype, size, revision]
+        parts = [None if row.role == "model" else role_words(row.role), row.dtype, size, revision]
         known = [str(part) for part in parts if pd.notna(part)]
         with st.container(border=True, gap=None):
             show(f"{row.name} (here: {called(store, row.model_id)})")

@@ -49,6 +49,7 @@ _OPERATORS = _pairs(
     " dots … mid ∣ parallel ∥ perp ⊥ lfloor ⌊ rfloor ⌋ lceil ⌈ rceil ⌉ langle ⟨ rangle ⟩ circ ∘ therefore ∴ because ∵"
     " lbrace { rbrace } colon :"
 )
+_BEFORE, _CLOSING = "−+±∓", ")]}|!′‖⌋⌉⟩"
 _SIGNS = {rf"\{sign}": sign for sign in "{}%$#&_|"}
 
 
@@ -117,6 +118,7 @@ class _Reading:
                 found.append(node)
         self._take()
         self.depth -= 1
+        found = _signed(found)
         return found[0] if len(found) == 1 else ["mrow", *found]
 
     def _one(self) -> Node | None:
@@ -200,6 +202,21 @@ class _Reading:
         token = self._look()
         self.at = min(self.at + 1, len(self.tokens))
         return token
+
+
+def _signed(row: list[Node]) -> list[Node]:
+    """A sign that stands before a number, and not between two, makes a row with it: browsers then set it close."""
+    found: list[Node] = []
+    for node in row:
+        sign = found[-1] if found else None
+        is_sign = isinstance(sign, list) and sign[0] == "mo" and sign[1] in _BEFORE and node[0] != "mo"
+        before = found[-2] if len(found) > 1 else None
+        follows = isinstance(before, list) and (before[0] != "mo" or before[1] in _CLOSING)
+        if is_sign and not follows:
+            found[-1] = ["mrow", sign, node]
+        else:
+            found.append(node)
+    return found
 
 
 def _symbol(token: str) -> Node:

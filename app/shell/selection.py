@@ -304,10 +304,13 @@ def offer(
     """A widget that shows which of `options` is chosen; `take` is called with another one of them when the person
     chooses it.
 
-    Options that `show` words alike bear their own value too: a browser answers with the words.
+    Options that `show` words alike are numbered, as a browser answers with the words.
     """
-    worded = Counter(map(show, options))
-    words = {option: show(option) if worded[show(option)] == 1 else f"{show(option)} ({option})" for option in options}
+    worded, seen = Counter(map(show, options)), Counter[str]()
+    words: dict[str, str] = {}
+    for option in dict.fromkeys(options):
+        seen[said := show(option)] += 1
+        words[option] = said if worded[said] == 1 else f"{said} ({seen[said]})"
 
     def taken(value: str | None) -> None:
         if value in words:  # a browser may send none, or words that were an option's before

@@ -448,10 +448,11 @@ def chunk(store: Store, where: ChosenChunk, chosen: Chosen, rows: pd.DataFrame) 
 
 
 def _values(row: pd.Series, chosen: Chosen) -> None:
-    left, right = st.columns([2, 3])
     shown = column(chosen.x)
-    left.metric(shown.label, number(row.x), help=f"{shown.axis(chosen.unit)}. {shown.meaning}")
-    right.metric(metric(chosen.metric).short, number(row.value), help=metric(chosen.metric).meaning)
+    with st.container(horizontal=True, gap="medium"):  # one below the other where names do not fit side by side
+        st.metric(shown.label, number(row.x), help=f"{shown.axis(chosen.unit)}. {shown.meaning}", width="content")
+        words = metric(chosen.metric)
+        st.metric(words.short, number(row.value), help=words.meaning, width="content")
     facts = [f"95 % interval of the importance: {interval(row.ci_low, row.ci_high)}"]
     if pd.notna(row.r2):
         facts.append(f"R² of the fit: {number(row.r2)}")

@@ -137,7 +137,7 @@ def test_a_kl_curve_goes_through_its_points_and_its_fit_is_the_least_squares_qua
     marks, fit = figure.data[0], figure.data[1]
     assert list(marks.x) == list(betas) and list(marks.y) == list(kl)
     assert np.asarray(fit.y) == pytest.approx(0.002 * np.asarray(fit.x) ** 2 + 0.001 * np.asarray(fit.x) + 0.01)
-    assert marks.name == "per_chunk, |a| = 0.002"
+    assert marks.name == "a chunk's own activation, |a| = 0.002"
 
 
 def test_points_at_or_below_the_noise_floor_are_hollow_and_the_floor_is_drawn():
@@ -149,7 +149,7 @@ def test_points_at_or_below_the_noise_floor_are_hollow_and_the_floor_is_drawn():
 
 def test_an_unknown_steepness_is_not_named():
     betas = np.array([-1.0, 1.0])
-    assert kl_curves(curves_frame(betas, betas**2, steepness=math.nan)).data[0].name == "per_chunk"
+    assert kl_curves(curves_frame(betas, betas**2, steepness=math.nan)).data[0].name == "a chunk's own activation"
 
 
 def curves_frame(betas, kl, *, steepness: float, floor: float = 1e-6) -> pd.DataFrame:
@@ -225,5 +225,5 @@ def test_the_curves_of_the_chosen_direction_stand_out_where_there_are_any():
         for trace in kl_curves(rows, direction="random").data
         if trace.mode == "markers"
     }
-    assert opacity["random"] == 1.0 > opacity["per_chunk"]
+    assert opacity["random"] == 1.0 > opacity["a chunk's own activation"]
     assert all(trace.opacity == 1.0 for trace in kl_curves(rows, direction="pca").data if trace.mode == "markers")

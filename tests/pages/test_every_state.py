@@ -5,11 +5,15 @@ Studies here have lost something: rows of whole tables, every value that may be 
 table.
 """
 
+import json
+import re
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from app import views
 from app.chains_of_thought.views import DOCK as DOCKED
@@ -58,7 +62,31 @@ def changed(everything, tmp_path):
     return make
 
 
-def walked(opened, *studies: Path, visits=VISITS, **link: str) -> dict[str, str]:
+def seen(test) -> str:
+    """What the page says in words, labels, options and tables, and in the words of its figures."""
+    kinds = ("selectbox", "multiselect", "button_group", "button", "toggle", "metric", "expander", "page_link")
+    found = [words(test)]
+    for element in (one for kind in kinds for one in test.get(kind)):
+        found += [str(getattr(element, "label", "")), *map(str, getattr(element, "options", ()))]
+    found += [frame.value.to_csv() for frame in test.dataframe]
+    for chart in test.get("plotly_chart"):
+        found += _figure_words(json.loads(chart.proto.spec))
+    return "\n".join(found)
+
+
+def _figure_words(node: object, of: str = "") -> Iterator[str]:
+    """Names, titles, notes, ticks and hovers; not the ids that marks bear."""
+    if isinstance(node, str) and of in ("text", "name", "hovertext", "hovertemplate", "ticktext", "title"):
+        yield node
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            yield from _figure_words(value, name)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _figure_words(value, of)
+
+
+def walked(opened, *studies: Path, visits=VISITS, say: Callable[[AppTest], str] = words, **link: str) -> dict[str, str]:
     """What each page says, by page and part, in one browser; an exception that is not ours fails."""
     (first, _), said = visits[0], {}
     test, here = opened(first, *studies, **link), first
@@ -67,14 +95,20 @@ def walked(opened, *studies: Path, visits=VISITS, **link: str) -> dict[str, str]
         (test if page == here else test.switch_page(f"../pages/{page}.py")).run()
         here, place = page, " ".join((page, *part.values()))
         assert not test.exception, (place, test.exception)
-        said[place] = words(test)
+        said[place] = say(test)
         assert said[place].strip(), f"{place} says nothing"
     return said
 
 
-def test_a_study_that_has_everything(opened, everything):
-    said = walked(opened, everything)
+def test_a_study_that_has_everything_calls_each_model_by_its_one_name(opened, everything):
+    with duckdb.connect(str(everything), read_only=True) as connection:
+        models = connection.execute("SELECT model_id, name FROM models").fetchall()
+    said = walked(opened, everything, say=seen)
     assert "No results at" not in "".join(said.values())
+    for place, shown in said.items():
+        if place != "overview":  # which says what the short names stand for
+            assert not re.search("embedded:|[Dd]istilled only|tuned over", shown), place
+            assert not [one for pair in models for one in pair if one in shown], place
 
 
 @pytest.mark.parametrize("turn", range(3))

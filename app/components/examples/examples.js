@@ -21,7 +21,7 @@ function card(example, number) {
   const head = document.createElement("header");
   const read = made("button", "read", "Read");
   read.title = "Read its chunk";
-  read.setAttribute("aria-label", "Read its chunk");
+  read.ariaLabel = "Read its chunk";
   read.type = "button";
   read.dataset.number = number;
   head.append(made("strong", "words", example.words), made("span", "where", example.where), read);

@@ -84,17 +84,19 @@ function piece(part) {
   const math = document.createElementNS(MATHML, "math");
   if (part.display) math.setAttribute("display", "block");
   math.setAttribute("title", part.tex);
-  math.append(node(part.math));
+  math.append(node(part.math, JSON.stringify(part.math).includes('"mfrac"')));
   return math;
 }
 
-function node(tree) {
+// Brackets grow where there is a fraction: a font without mathematics makes them taller than they should be elsewhere.
+function node(tree, isTall) {
   if (typeof tree === "string") return document.createTextNode(tree);
   const [name, ...children] = tree;
   if (!ELEMENTS.has(name)) return document.createTextNode("");
   const element = document.createElementNS(MATHML, name === "boxed" ? "mrow" : name);
   if (name === "boxed") element.setAttribute("class", "boxed");
-  element.append(...children.map(node));
+  if (name === "mo" && !isTall) element.setAttribute("stretchy", "false");
+  element.append(...children.map((child) => node(child, isTall)));
   return element;
 }
 

@@ -212,11 +212,11 @@ def alike():
     selection.publish()
 
 
-def test_options_worded_alike_are_told_apart_and_stay_chosen():
+def test_options_worded_alike_are_numbered_and_stay_chosen():
     test = AppTest.from_function(alike, default_timeout=60)
     test.query_params["of"] = "m2:3"
     test.run()
-    assert test.selectbox[0].options == ["layer 3 (m1:3)", "layer 3 (m2:3)", "layer 4"]
+    assert test.selectbox[0].options == ["layer 3 (1)", "layer 3 (2)", "layer 4"]
     test.button[0].click().run()
     assert selected(test) == {"vector_from": "m2:3"}
 

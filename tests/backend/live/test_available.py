@@ -14,7 +14,8 @@ def empty_cache(monkeypatch, tmp_path):
 
 
 def models(*rows) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["name", "revision", "dtype"])
+    found = pd.DataFrame(rows, columns=["name", "revision", "dtype"])
+    return found.assign(model_id=[f"m{k}" for k in range(len(found))], role="model")
 
 
 def test_a_folder_with_weights_can_be_steered_under_the_id_its_results_have(tiny, tiny_folder):
