@@ -178,7 +178,7 @@ def kl_curves(curves: Frame[Curve], *, direction: str | None = None) -> go.Figur
     figure.update_yaxes(title="KL(steered ‖ unsteered), nats")
     rows = len(named) + (len(floors) > 0)  # of the legend, where there is room for one name beside another
     return figure.update_layout(
-        height=300 + _LEGEND_ROW * rows, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+        height=320 + _LEGEND_ROW * rows, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     )
 
 
