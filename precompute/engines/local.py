@@ -21,6 +21,17 @@ from backend import faults
 from backend.errors import AnchorscopeError
 from precompute.engines.engine import Made, ModelSpec, Task, Work
 
+# What every worker would import for seconds before its first task: the stages, and what transformers imports when it
+# first loads a model.
+IMPORTED = (
+    "torch",
+    "precompute.stages",
+    "backend.models.loading",
+    "transformers.modeling_utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+)
+
 
 class WorkerFailed(AnchorscopeError):
     """A worker process raised or died."""
@@ -72,7 +83,7 @@ def _starting() -> Any:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "transformers"])
+    context.set_forkserver_preload(list(IMPORTED))
     return context
 
 
