@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def card(folder):
-    evaluate(folder, n=30, say=lambda _: None)
+    evaluate(folder, n=12, say=lambda _: None)
     return json.loads((folder / "card.json").read_text())
 
 
@@ -95,10 +95,10 @@ def test_a_teacher_is_right_where_its_results_end_in_the_answer():
 
 
 def test_shares_intervals_and_differences_are_of_the_same_problems(folder, card):
-    asked = PERMUTATIONS.at_most(30, steps=(3,), seed=evaluate_latent.SEED, held_out=True)
+    asked = PERMUTATIONS.at_most(12, steps=(3,), seed=evaluate_latent.SEED, held_out=True)
     right = {name: answered(files.load(folder / name, name, ""), asked, 2) for name in ("latent-1", "pause-1")}
     row = at(card["models"]["latent-1"]["accuracy"], n_steps=3, k=2)
-    assert (row["n"], row["right"]) == (30, right["latent-1"][:, 2].sum())
+    assert (row["n"], row["right"]) == (12, right["latent-1"][:, 2].sum())
     found = at(card["differences"], seed=1, against="pause", n_steps=3, k=2)
     expected = mcnemar(right["pause-1"][:, 2].tolist(), right["latent-1"][:, 2].tolist())
     assert (found["difference"], found["low"], found["p"]) == (expected.difference, expected.low, expected.p)
@@ -106,7 +106,7 @@ def test_shares_intervals_and_differences_are_of_the_same_problems(folder, card)
 
 def test_every_model_length_and_number_of_latents_is_in_the_card(card):
     assert list(card["models"]) == ["latent-0", "latent-1", "none-0", "none-1", "pause-0", "pause-1"]
-    assert card["n_problems"].keys() == {"1", "2", "3", "4", "5"} and card["n_problems"]["3"] == 30
+    assert card["n_problems"].keys() == {"1", "2", "3", "4", "5"} and card["n_problems"]["3"] == 12
     for model in card["models"].values():
         most = 0 if model["sibling"] == "none" else 4
         places = {(row["n_steps"], row["k"]) for row in model["accuracy"]}
@@ -145,8 +145,8 @@ def test_the_readme_is_made_of_the_card(folder, card):
 def test_numbers_of_another_task_join_the_card_and_stay_when_it_is_measured_again(folder, card, tmp_path):
     recipe = replace(RECIPE, name="look-ups")
     finish(begin(recipe, "pause", 0), tmp_path / "pause-0")
-    add_tried(folder, tmp_path, n=10, say=lambda _: None)
-    said = evaluate(folder, n=30, say=lambda _: None)
+    add_tried(folder, tmp_path, n=4, say=lambda _: None)
+    said = evaluate(folder, n=12, say=lambda _: None)
     kept = json.loads((folder / "card.json").read_text())
     assert [one["task"] for one in kept["tried"]] == ["look-ups"] and "| look-ups | pause-0 |" in said
     assert {key: kept[key] for key in ("differences", "necessity")} == {
