@@ -12,6 +12,7 @@ from app.shared import chosen_dictionary
 from app.shared.untrained_nulls import say_undone
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
@@ -62,7 +63,7 @@ def draw(here: Here, store: Store) -> None:
     part = rows[(rows["measure"] == measure) & (rows["scheme"] == on) & (rows["nrn_above"] == float(above))]
     twin = studies.ask(store.twin_ablations, dictionary_id=dictionary.dictionary_id)
     part = beside_twin(part, twin)
-    st.plotly_chart(
+    data_figure(
         ablation_effects(part, measure=measure), key=keys.of("ablation_effects"), config={"displayModeBar": False}
     )
     if "firing" not in there:

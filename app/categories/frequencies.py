@@ -9,6 +9,7 @@ from app.shared import chosen_dictionary, feature_rows
 from app.shared.clicks import picked_row
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import say, undone
@@ -40,7 +41,7 @@ def draw(here: Here, store: Store) -> None:
         with more(feature_rows.NORM):
             norm = selection.pick(feature_rows.NORM, "Decoder norm of NRN", show=feature_rows.NORMS.__getitem__)
         key = keys.of(f"category_frequencies_{on}_{norm}")
-        st.plotly_chart(
+        data_figure(
             category_frequencies(rates, norm=norm),
             key=key,
             selection_mode="points",

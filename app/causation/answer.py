@@ -14,6 +14,7 @@ from app.shared.model_names import called, in_full
 from app.shared.statistics_cache import causation_of
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
@@ -96,7 +97,7 @@ def draw(here: Here, store: Store) -> None:
     found = causation_of(at.effects, at.quantity)
     show(causation.in_words(found, at.quantity))
     rows = mean_rows(found)
-    st.plotly_chart(figures.means(rows, axis=at.axis), key=keys.of("causation_means"), config={"displayModeBar": False})
+    data_figure(figures.means(rows, axis=at.axis), key=keys.of("causation_means"), config={"displayModeBar": False})
     data_table(contrast_table(found), hide_index=True, row_height=28, key=keys.of("causation_contrasts"))
     st.caption(f"{QUANTITIES[at.quantity].meaning} {_defined(at)} {how(at.pairs)}")
     st.caption(
@@ -112,7 +113,7 @@ def draw_pairs(here: Here, store: Store) -> None:
     left, right = st.columns([5, 4], gap="medium")
     key = keys.of("causation_pairs_chart")
     with left:
-        st.plotly_chart(
+        data_figure(
             figures.paired_effects(rows, axis=at.axis, selected=selection.get(chosen_chunk.CHUNK)),
             key=key,
             on_select=lambda: go_to_clicked(key, rows["chunk_id"]),
@@ -121,7 +122,7 @@ def draw_pairs(here: Here, store: Store) -> None:
         )
         st.caption("A line is a pair; thick: the mean over pairs. A click selects the chunk.")
     with right:
-        st.plotly_chart(
+        data_figure(
             figures.differences(difference_rows(at), axis=at.axis),
             key=keys.of("causation_differences"),
             config={"displayModeBar": False},

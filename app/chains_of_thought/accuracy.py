@@ -12,6 +12,7 @@ from app.shared.answer_shares import answered
 from app.shared.clicks import go_to_clicked
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.fields import Decimal, Field, declare
 from app.shell.missing import no_rollouts, say
 from app.shell.numbers import number
@@ -60,7 +61,7 @@ def draw(here: Here, store: Store) -> None:
     base, key = store.base_accuracy(where.cot), keys.of("accuracy_and_importance")
     known = None if base.empty or pd.isna(base["accuracy"].iloc[0]) else float(base["accuracy"].iloc[0])
     words = "" if known is None else f"base accuracy {known:.0%}, n = {int(base['n'].iloc[0])} CoTs (dashed)"
-    st.plotly_chart(
+    data_figure(
         accuracy_and_importance(rows, metric(name), Beside(known, words, threshold), selected=where.chunk),
         key=key,
         on_select=lambda: go_to_clicked(key, rows["chunk_id"]),

@@ -18,6 +18,7 @@ from app.shared.model_names import called
 from app.shared.statistics_cache import commitment_of, commitments_compared
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import no_rollouts, say, undone
@@ -65,7 +66,7 @@ def draw(here: Here, store: Store) -> None:
     found = [*_counted(outcomes, chain, counted), *_read(store, readings, chain, scale)]
     selected = chunks.index(where.chunk) + 1 if where.chunk in chunks else None
     key = keys.of("commitment_curves")
-    st.plotly_chart(
+    data_figure(
         figures.commitment_curves(
             _points(outcomes, readings, chain, counted, found, chunks),
             _logs(readings, found),
@@ -339,7 +340,7 @@ def _all_chains(store: Store, counted: str, scale: str, lens: tuple[str | None, 
     if measured.empty:
         return
     st.markdown("**All chains with rollouts: which commits first**")
-    st.plotly_chart(
+    data_figure(
         figures.which_first(first_rows(found)), key=keys.of("commitment_first"), config={"displayModeBar": False}
     )
     data_table(first_table(found), hide_index=True, row_height=28, key=keys.of("commitment_pairs"))

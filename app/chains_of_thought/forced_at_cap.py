@@ -11,6 +11,7 @@ from app.shared.answer_shares import part_of
 from app.shared.clicks import go_to_clicked
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.missing import command, no_rollouts, say, undone
 from app.shell.numbers import count, interval, number
@@ -40,7 +41,7 @@ def draw(here: Here, store: Store) -> None:
     ).partition(":")
     rows, key = store.with_and_without(name, convention), keys.of("with_and_without")
     st.markdown(f"**All chunks of the study: {metric_choice(f'{name}:{convention}')}**")
-    st.plotly_chart(
+    data_figure(
         with_and_without(rows, metric(name), selected=where.chunk),
         key=key,
         on_select=lambda: go_to_clicked(key, rows["chunk_id"]),

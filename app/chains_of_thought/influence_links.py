@@ -15,6 +15,7 @@ from app.shared.chunk_list import go_table
 from app.shared.clicks import marks
 from app.shared.influence_ways import Way
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.numbers import count, interval, number
 from app.shell.untrusted import for_plotly
 
@@ -122,7 +123,7 @@ def draw_arcs(links: Links) -> None:
 def draw_map(links: Links) -> None:
     """Every pair as a cell, and the answer apart; a click goes to either chunk."""
     key = keys.of("influence_map")
-    st.plotly_chart(
+    data_figure(
         influence_map(
             links.pairs.assign(told=told(links, links.pairs)),
             links.answers,
@@ -174,7 +175,7 @@ def _clicked(key: str, chunks: Sequence[str], selected: str) -> None:
 def draw_ways(panels: Sequence[Panel], links: Links) -> None:
     """The chain by every way, each on a scale of its own."""
     key = keys.of("influence_ways")
-    st.plotly_chart(
+    data_figure(
         ways_beside(panels, n_chunks=len(links.chunks), selected=links.place),
         key=key,
         on_select=lambda: _clicked(key, links.chunks["chunk_id"].tolist(), links.selected),

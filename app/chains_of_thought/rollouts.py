@@ -8,6 +8,7 @@ from app.figures.chunk import answers_before_and_after
 from app.shared.answer_shares import answered, part_of
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import no_rollouts, say
@@ -42,7 +43,7 @@ def draw(here: Here, store: Store) -> None:
             required=True,
             label_visibility="collapsed",
         )
-    st.plotly_chart(
+    data_figure(
         answers_before_and_after(store.outcomes_around(where.chunk, kind)),
         key=keys.of("outcomes"),
         config={"displayModeBar": False},

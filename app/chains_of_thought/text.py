@@ -9,6 +9,7 @@ from app.shared import chosen_chunk, chunk_colours
 from app.shared.clicks import go_to_clicked
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.fields import SWITCH, Field, declare
 from backend.store.store import Store
 
@@ -30,7 +31,7 @@ def draw(here: Here, store: Store) -> None:
         )
     reader(coloured.chunks, shown, selected=selected, on_chunk=chosen_chunk.go, with_formulas=with_formulas)
     if shown:
-        st.plotly_chart(
+        data_figure(
             profile(coloured.chunks, shown, selected=selected),
             key=key,
             on_select=lambda: go_to_clicked(key, coloured.chunks["chunk_id"]),

@@ -12,6 +12,7 @@ from app.shared.clicks import boxes
 from app.shared.feature_filters import Between, Filters
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_figure import data_figure
 from backend.crosscoder.null_kinds import PAIRS
 from backend.store.store import Store
 
@@ -34,7 +35,7 @@ def _compared(here: Here) -> None:
     column, turn = f"nrn_{norm}", st.session_state.get(_TURN, 0)
     with left:
         histogram = keys.of(f"nrn_histogram_{turn}")
-        st.plotly_chart(
+        data_figure(
             nrn_histogram(
                 rows, norm=norm, chosen=_chosen(filters, column, 0.0, 1.0), nulls=_pairs(here), band=_ends(here)
             ),
@@ -49,7 +50,7 @@ def _compared(here: Here) -> None:
     with right:
         drawn, scatter = kept.head(MOST_ROWS), keys.of(f"nrn_and_scaling_{turn}")
         share = {"nu_eps": "share_eps", "nu_r": "share_r"}[scaling]
-        st.plotly_chart(
+        data_figure(
             nrn_and_scaling(drawn, norm=norm, scaling=scaling, selected=chosen_dictionary.feature(dictionary)),
             key=scatter,
             selection_mode=("points", "box"),
@@ -80,7 +81,7 @@ def _alone(rows: pd.DataFrame, filters: Filters) -> None:
     """For a dictionary of one model: how often features fire."""
     st.caption("This dictionary reads one model. NRN, latent scaling and classes compare two: here they are unknown.")
     key = keys.of(f"frequency_histogram_{st.session_state.get(_TURN, 0)}")
-    st.plotly_chart(
+    data_figure(
         frequency_histogram(rows, chosen=_chosen(filters, "frequency", 0.0, 1.0)),
         key=key,
         selection_mode="box",

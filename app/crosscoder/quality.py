@@ -10,6 +10,7 @@ from app.shared import chosen_dictionary
 from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.missing import Missing, command, say
 from app.shell.numbers import interval, number
@@ -186,9 +187,7 @@ def _training(store: Store, run: pd.Series) -> None:
         f" {_count(run.seed)}"
     )
     points = studies.ask(store.dictionary_training_curve, training_id=run.training_id)
-    st.plotly_chart(
-        training_curves(points), key=keys.of(f"training_{run.training_id}"), config={"displayModeBar": False}
-    )
+    data_figure(training_curves(points), key=keys.of(f"training_{run.training_id}"), config={"displayModeBar": False})
     if len(points):
         st.caption(
             f"Each point: the mean of {int(points['n_steps'].max())} steps, on the training's own batches and not the"

@@ -18,6 +18,7 @@ from app.shared.sampled import SEED
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, Whole, declare
 from app.shell.more import more
@@ -52,7 +53,7 @@ def draw_likeness(here: Here, store: Store) -> None:
     found = likeness(store, kept)
     rows = found.rows.assign(label=[_label(row) for row in found.rows.to_dict("records")])
     null = RandomCosines(found.d, found.bound, found.bound_of_all)
-    st.plotly_chart(cosine_strip(rows, null), key=keys.of("cosines"), config={"displayModeBar": False})
+    data_figure(cosine_strip(rows, null), key=keys.of("cosines"), config={"displayModeBar": False})
     if rows.empty:
         st.caption(f"The study has no direction at layer {kept.layer} of {for_markdown(called(store, kept.model))}.")
         return
@@ -200,7 +201,7 @@ def _cost(results: Mapping[str, Any], how: Mapping[str, Any]) -> None:
     rows = pd.DataFrame(cost_rows(results))
     floors = [chunk["noise_floor"] for chunk in results["chunks"] if chunk["noise_floor"] is not None]
     chart = cost_curves(rows, floor=float(np.median(floors)) if floors else None, unit=how["unit"])
-    st.plotly_chart(chart, key=keys.of("cost"), config={"displayModeBar": False})
+    data_figure(chart, key=keys.of("cost"), config={"displayModeBar": False})
     found = cost_against_random(results, audits.BETA)
     zero = rows[(rows["arm"] == "vector") & (rows["beta"] == 0)]
     left_out = f"; {found['n_left_out']} at or below the noise floor left out" if found["n_left_out"] else ""
@@ -215,7 +216,7 @@ def _cost(results: Mapping[str, Any], how: Mapping[str, Any]) -> None:
 
 def _texts(results: Mapping[str, Any], how: Mapping[str, Any]) -> None:
     rows = pd.DataFrame(text_rows(results))
-    st.plotly_chart(texts_by_arm(rows), key=keys.of("texts"), config={"displayModeBar": False})
+    data_figure(texts_by_arm(rows), key=keys.of("texts"), config={"displayModeBar": False})
     pairs = [
         {
             "compared": f"{ARMS[row['arm']]} − {ARMS[row['against']]}",

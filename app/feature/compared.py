@@ -18,6 +18,7 @@ from app.shared.clicks import marks, picked_row
 from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.missing import Missing, say, undone
 from app.shell.numbers import interval, number
@@ -82,7 +83,7 @@ def draw_overlay(here: Here, store: Store, shown: list[int]) -> None:
             chosen_chunk.go(chunk)
             selection.redraw()
 
-    st.plotly_chart(
+    data_figure(
         compared_features.overlay(
             cells,
             names=names(rows, shown),

@@ -18,6 +18,7 @@ from app.shared.model_names import called
 from app.shared.steer_by_feature import steer_by
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.more import more
 from app.shell.numbers import number
@@ -395,7 +396,7 @@ def draw_examples(here: Here, store: Store) -> None:
 def histogram_panel(store: Store, dictionary: pd.Series, rows: pd.DataFrame, feature: int, column: int) -> None:
     found = store.feature_histogram(dictionary.dictionary_id, feature)
     edges, counts = ([], []) if found.empty else (list(found["edges"][0]), [int(count) for count in found["counts"][0]])
-    st.plotly_chart(
+    data_figure(
         activation_histogram(edges, counts), key=keys.of(f"histogram_{column}"), config={"displayModeBar": False}
     )
     if (firing := firing_of(dictionary.kind, dictionary.parameters)) is not None:
@@ -413,7 +414,7 @@ def draw_logits(here: Here, store: Store) -> None:
         figure = logit_effects(found, roles)
     else:
         figure = written(found, features={feature: f"feature {feature}" for feature in shown}, roles=roles)
-    st.plotly_chart(figure, key=keys.of("logits"), config={"displayModeBar": False})
+    data_figure(figure, key=keys.of("logits"), config={"displayModeBar": False})
     if found.empty:
         return
     several = " Bold: another of them promotes that token too." if len(shown) > 1 else ""
@@ -502,7 +503,7 @@ def draw_categories(here: Here, store: Store) -> None:
             figure = firing(rows, names={feature: str(feature) for feature in shown}, categories=CATEGORIES)
         with left if scheme == "function" else right:
             st.caption(words)
-            st.plotly_chart(figure, key=keys.of(scheme), config={"displayModeBar": False})
+            data_figure(figure, key=keys.of(scheme), config={"displayModeBar": False})
     st.caption(
         "Intervals: Wilson's 95 %, as if tokens were independent; those of one CoT are not, so that the true ones are"
         " wider."

@@ -33,6 +33,7 @@ from app.shared.text_source import TOKEN
 from app.shared.views import Here
 from app.shared.waiting import Reading, wait_for
 from app.shell import keys, navigation, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import Missing, PageEnds, command, say_and_end, there
@@ -324,7 +325,7 @@ def draw_heat(here: Here, store: Store) -> None:
         frame = range(int(numbers.iloc[0]), int(numbers.iloc[0]) + 1) if len(numbers) and len(marked) else None
     norms = feature_rows.decoder_norms(dictionary, rows)
     key = keys.of(f"chain_heat_{cells}")
-    st.plotly_chart(
+    data_figure(
         chain_heat(
             on_text.contributions(found, norms),
             rows=named_rows(rows, features, suggested_names(store, dictionary, rows)),

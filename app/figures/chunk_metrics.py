@@ -176,6 +176,6 @@ def with_and_without(chunks: Frame[TwoWays], metric: Metric, *, selected: str | 
         )
     n_unknown = len(chunks) - len(both)
     missing = f"; {n_unknown} chunks lack a value" if n_unknown else ""
-    figure.update_xaxes(title=f"without ({metric.unit}){missing}")
+    figure.update_xaxes(title=f"without forced answers ({metric.unit}){missing}")
     figure.update_yaxes(title=f"as it counts ({metric.unit})")
     return figure.update_layout(legend={"orientation": "h", "y": 1.01, "yanchor": "bottom"})

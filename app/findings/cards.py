@@ -8,6 +8,7 @@ import streamlit as st
 from app.figures import findings as figures
 from app.shared.views import Here
 from app.shell import keys, navigation
+from app.shell.data_figure import data_figure
 from app.shell.missing import Missing, missing, say
 from app.shell.numbers import interval, number, small
 from app.shell.untrusted import for_markdown, one_line, show
@@ -44,7 +45,7 @@ def draw(kind: Kind, found: Finding | Missing) -> None:
         say(found)
         return
     show(found.statement)
-    st.plotly_chart(FIGURES[kind.figure](found), key=keys.of(f"finding_{kind.name}"), config={"displayModeBar": False})
+    data_figure(FIGURES[kind.figure](found), key=keys.of(f"finding_{kind.name}"), config={"displayModeBar": False})
     of_examples = [example.number for example in found.examples]
     for one in found.numbers:
         if one not in of_examples:

@@ -12,6 +12,7 @@ from app.shared.clicks import marks
 from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.more import more
@@ -82,7 +83,7 @@ def draw_histograms(here: Here, store: Store) -> None:
     left_out = "" if len(shown) == len(layers) else f"{len(shown)} of {len(layers)} layers: every fifth"
     frame = cosine_frames.histogram(rows[rows["layer"].isin(shown)])
     key = keys.of("cosine_histograms")
-    st.plotly_chart(
+    data_figure(
         tail_histograms(frame, selected=selection.get(BIN), left_out=left_out),
         key=key,
         on_select=partial(_clicked, key, set(frame["mark"])),
@@ -103,7 +104,7 @@ def draw_mass(here: Here, store: Store) -> None:
     at = here.once(asked)
     mark = here.once(_mark)
     rows = at.of_subset[at.of_subset["mark"] == mark]
-    st.plotly_chart(
+    data_figure(
         mass_by_layer(
             cosine_frames.mass(rows),
             axis="tail mass: share of pairs",
@@ -124,7 +125,7 @@ def draw_ratio(here: Here, store: Store) -> None:
     at = here.once(asked)
     mark = here.once(_mark)
     found = cosine_frames.ratios(at.of_subset[at.of_subset["mark"] == mark])
-    st.plotly_chart(
+    data_figure(
         ratio_by_layer(found, axis="ratio of tail masses", x_axis=at.x_axis),
         key=keys.of("cosine_ratio"),
         config={"displayModeBar": False},
@@ -146,7 +147,7 @@ def draw_frequency(here: Here, store: Store) -> None:
     if points.empty:
         st.caption(cosine_words.of_quarters(points))
         return
-    st.plotly_chart(
+    data_figure(
         mass_by_frequency(points, axis="tail mass within the quarter"),
         key=keys.of("cosine_frequency"),
         config={"displayModeBar": False},

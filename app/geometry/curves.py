@@ -11,6 +11,7 @@ from app.shared import chosen_stream
 from app.shared.model_names import named
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import count, interval, number
@@ -53,7 +54,7 @@ def draw_layers(here: Here, store: Store) -> None:
     curves, sets = here.once(_curves), here.once(_sets)
     own = curves[curves["curve"] == name]
     panels = [f"{row.model}, {row.n} words" for row in own.itertuples()]
-    st.plotly_chart(r2_by_layer(own.assign(panel=panels)), key=keys.of("curves_r2"), config={"displayModeBar": False})
+    data_figure(r2_by_layer(own.assign(panel=panels)), key=keys.of("curves_r2"), config={"displayModeBar": False})
     cards = sets[sets["curve"] == name]
     for card in cards.to_dict("records"):
         st.markdown(_said(card, own[own["model_id"] == card["model_id"]], int(own["p"].notna().sum())))
@@ -132,7 +133,7 @@ def draw_points(here: Here, store: Store) -> None:
     if period is None:
         st.caption("Where the words lie was not kept at this layer.")
         return
-    st.plotly_chart(
+    data_figure(
         words_on_circle(points[points["period"] == period], period=period),
         key=keys.of("curves_points"),
         config={"displayModeBar": False},

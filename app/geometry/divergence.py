@@ -7,6 +7,7 @@ from app.figures.geometry_divergence import divergence_by_layer
 from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
@@ -36,7 +37,7 @@ def draw(here: Here, store: Store) -> None:
     beside = selection.pick(
         BESIDE, "Beside the two models", show=_BESIDE.__getitem__, widget=st.segmented_control, required=True
     )
-    st.plotly_chart(
+    data_figure(
         divergence_by_layer(rows, with_null=beside == "null"),
         key=keys.of("divergence"),
         config={"displayModeBar": False},

@@ -12,6 +12,7 @@ from app.shared.chosen_dictionary import DICTIONARY
 from app.shared.model_names import called, named
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
@@ -63,7 +64,7 @@ def draw(here: Here, store: Store) -> None:
     else:
         show(names[name])
     found = studies.ask(store.feature_quadruple_searches, dictionary_id=name)
-    st.plotly_chart(
+    data_figure(
         searched_losses(found, words=SEARCHED),
         key=keys.of("feature_quadruple_losses"),
         config={"displayModeBar": False},

@@ -11,6 +11,7 @@ from app.shared import chosen_stream
 from app.shared.chosen_stream import LAYER
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
@@ -99,7 +100,7 @@ def rows(here: Here) -> pd.DataFrame:
 def draw_curves(here: Here, store: Store) -> None:
     """Cumulative losses by class, as published, with the null that was not."""
     here.once(space)
-    st.plotly_chart(
+    data_figure(
         cumulative_losses(here.once(rows)), key=keys.of("parallelogram_curves"), config={"displayModeBar": False}
     )
     st.caption(for_markdown(space_words(here.once(space)), 400) + " " + for_markdown(_law(here.once(space)), 300))
@@ -111,7 +112,7 @@ def draw_curves(here: Here, store: Store) -> None:
 def draw_ratios(here: Here, store: Store) -> None:
     """How far each class is below its shuffled pairs, and whether the two models differ."""
     found = here.once(rows)
-    st.plotly_chart(ratios_to_shuffled(found), key=keys.of("parallelogram_ratios"), config={"displayModeBar": False})
+    data_figure(ratios_to_shuffled(found), key=keys.of("parallelogram_ratios"), config={"displayModeBar": False})
     show(said_of_ratios(found))
     compared = studies.ask(store.parallelogram_comparisons, **here.once(space))
     show(said_of_models(compared))
@@ -125,7 +126,7 @@ def draw_by_layer(here: Here, store: Store) -> None:
         st.caption("One layer was read. Name several under parallelograms.layers in the study file to see them here.")
         return
     differences = studies.ask(store.parallelogram_differences, **at, word_class=EVERY_CLASS)
-    st.plotly_chart(
+    data_figure(
         losses_by_layer(found, differences), key=keys.of("parallelogram_layers"), config={"displayModeBar": False}
     )
     show(said_of_layers(found, differences))

@@ -8,6 +8,7 @@ from app.shared import chosen_stream
 from app.shared.model_names import named
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import count, interval, number
@@ -53,7 +54,7 @@ def draw_lengths(here: Here, store: Store) -> None:
         verdict=verdict,
         label=labels,
     )
-    st.plotly_chart(
+    data_figure(
         path_by_length(drawn, axis=f"{_WORDS[measure][0]}, {_WORDS[measure][1]}", dodge=_ASIDE),
         key=keys.of("paths_lengths"),
         config={"displayModeBar": False},
@@ -86,7 +87,7 @@ def draw_outcomes(here: Here, store: Store) -> None:
     n = own[own["comparison"] == _MATCHED].groupby("model_id")[["n_correct", "n_wrong"]].max()
     panels = [_panel(row.model, n, row.model_id) for row in own.itertuples()]
     labels = [COMPARISONS[name].label for name in own["comparison"]]
-    st.plotly_chart(
+    data_figure(
         outcomes_by_layer(own.assign(panel=panels, label=labels), axis=_difference(measure)),
         key=keys.of("paths_outcomes"),
         config={"displayModeBar": False},

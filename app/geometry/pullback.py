@@ -11,6 +11,7 @@ from app.figures.geometry_pullback import pullback_map
 from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Decimal, Field, declare
 from app.shell.missing import Missing, undone
@@ -41,7 +42,7 @@ def measured(here: Here) -> Missing | None:
 def draw(here: Here, store: Store) -> None:
     own = here.once(_chosen)
     one = own.loc["rows"]
-    st.plotly_chart(
+    data_figure(
         pullback_map(
             studies.ask(store.pullback_bins, set_id=one["set_id"]),
             panels=DRAWN,

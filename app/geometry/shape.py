@@ -8,6 +8,7 @@ from app.shared import chosen_stream
 from app.shared.model_names import named
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import count, interval, number
@@ -48,7 +49,7 @@ def draw_layers(here: Here, store: Store) -> None:
     own = rows[(rows["points"] == chosen) & (rows["category"] == ALL) & (rows["measure"] == measure)]
     panels = [f"{row.model}, n = {count(row.n)} {chosen}" for row in own.itertuples()]
     about = MEASURES[measure]
-    st.plotly_chart(
+    data_figure(
         shape_by_layer(own.assign(panel=panels), axis=f"{about.label}, {about.unit}"),
         key=keys.of("shape_by_layer"),
         config={"displayModeBar": False},
@@ -110,7 +111,7 @@ def draw_categories(here: Here, store: Store) -> None:
     own = chosen_stream.at(of_tags, stream).sort_values("n", ascending=False)
     about = MEASURES[measure]
     labels = [f"{category(row.category)}, n = {count(row.n)}" for row in own.itertuples()]
-    st.plotly_chart(
+    data_figure(
         shape_by_category(
             own.assign(label=labels, colour=own["category"].map(category_colour)), axis=f"{about.label}, {about.unit}"
         ),

@@ -11,6 +11,7 @@ from app.figures.geometry_saes import quality_by_layer, tails_by_layer
 from app.shared.model_names import named
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import number
@@ -89,7 +90,7 @@ def draw(here: Here, store: Store) -> None:
     if rows.empty:
         st.caption("The nulls are trained, and none of the model's own dictionaries is yet.")
         return
-    st.plotly_chart(
+    data_figure(
         tails_by_layer(rows, middle={panel: _middle(own) for panel, own in _panels(rows)}),
         key=keys.of("sae_tails"),
         config={"displayModeBar": False},
@@ -256,7 +257,7 @@ def _range(values: pd.Series) -> str:
 def draw_quality(here: Here, store: Store) -> None:
     """How good the dictionaries are, on problems that they did not learn from."""
     rows = here.once(_chosen).rows
-    st.plotly_chart(quality_by_layer(rows), key=keys.of("sae_quality"), config={"displayModeBar": False})
+    data_figure(quality_by_layer(rows), key=keys.of("sae_quality"), config={"displayModeBar": False})
     st.caption(
         f"On {_range(rows['held_out_tokens'])} tokens of problems that nothing was learned from; of a Gaussian cloud,"
         " as many draws. Dead: fires on none of them. How far a cloud's line lies below the model's own is what sparse"

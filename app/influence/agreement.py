@@ -13,6 +13,7 @@ from app.shared.influence_ways import WAYS, identical_words, part_words
 from app.shared.model_names import called
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
@@ -48,7 +49,7 @@ def draw(here: Here, store: Store) -> None:
         pair=[pair_words(row.first, row.second) for row in own.itertuples()],
         model=["no model" if row.model_id == "none" else called(store, row.model_id) for row in own.itertuples()],
     )
-    st.plotly_chart(figures.agreement(own), key=keys.of("influence_agreement"))
+    data_figure(figures.agreement(own), key=keys.of("influence_agreement"))
     show(in_words(own))
     table = agreement_table(own)
     data_table(

@@ -11,6 +11,7 @@ from app.shared.influence_ways import identical_words
 from app.shared.model_names import called, in_full
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
@@ -58,14 +59,14 @@ def draw(here: Here, store: Store) -> None:
     map_key, top_key = keys.of("influence_head_map"), keys.of("influence_top_heads")
     kept = [(row.layer, row.head) for row in own[own["rank"] <= _top(store, model)].itertuples()]
     with left:
-        st.plotly_chart(
+        data_figure(
             figures.head_map(own, selected=at, kept=kept),
             key=map_key,
             on_select=lambda: _choose(map_key, names),
             selection_mode="points",
         )
     with right:
-        st.plotly_chart(
+        data_figure(
             figures.top_heads(own[own["rank"] <= _LISTED], selected=at),
             key=top_key,
             on_select=lambda: _choose(top_key, names),
@@ -189,7 +190,7 @@ def draw_received(here: Here, store: Store) -> None:
     tags = store.first_tags(selection.checked(chunk_colours.TAGS, sources) or "") if sources else {}
     rows = rows.assign(category=rows["chunk_id"].map(tags))
     key = keys.of("influence_received")
-    st.plotly_chart(
+    data_figure(
         figures.received_curve(rows, selected=here.chunk.chunk),
         key=key,
         on_select=lambda: go_to_clicked(key, rows["chunk_id"]),

@@ -19,6 +19,7 @@ from app.shared.statistics_cache import (
 )
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
@@ -104,7 +105,7 @@ def draw_categories(here: Here, store: Store) -> None:
     rows = influence_by_category(chunks)
     rows = at.in_order(rows).assign(label=rows["category"].map(category))
     axis = f"{at.way.value}, {_QUANTITIES[quantity]}" if quantity == OUT else _QUANTITIES[quantity]
-    st.plotly_chart(
+    data_figure(
         figures.categories(rows, axis=axis + (f" ({at.way.unit})" if quantity == OUT else "")),
         key=keys.of("influence_categories"),
     )
@@ -188,7 +189,7 @@ def draw_distance(here: Here, store: Store) -> None:
     at = here.once(asked)
     rows = influence_by_distance(studies.ask(store.influence_by_source, way=at.way.name, part=at.part))
     rows = at.in_order(rows).assign(label=rows["span"].map(span_words))
-    st.plotly_chart(
+    data_figure(
         figures.by_distance(rows, axis=at.way.axis, is_log=at.way.is_log and bool((rows["mean"] > 0).all())),
         key=keys.of("influence_distance"),
     )

@@ -18,6 +18,7 @@ from app.shared.clicks import picked_rows
 from app.shared.untrained_nulls import say_untrained
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing
@@ -350,7 +351,7 @@ def _of_group(store: Store, group: Group, samples: pd.DataFrame, roles: Mapping[
     by_model = dict(iter(samples.groupby("model_id", sort=False)))
     summaries = {model: summarise_arms(own) for model, own in by_model.items()}
     found = {model: bands(own, group) for model, own in by_model.items()}
-    st.plotly_chart(
+    data_figure(
         shares_by_arm(figure_rows(group, summaries, roles, found)),
         key=keys.of(f"shares_{key}"),
         config={"displayModeBar": False},

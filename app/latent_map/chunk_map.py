@@ -13,6 +13,7 @@ from app.shared.chosen_dictionary import FEATURE
 from app.shared.clicks import boxes, chunk_ids, lassos
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, no_activations, undone
 from app.shell.more import more
@@ -86,7 +87,7 @@ def draw(here: Here, store: Store) -> None:
         path=found.points[found.points["cot_id"] == where.cot],
         selected=where.chunk,
     )
-    st.plotly_chart(figure, key=key, on_select=lambda: taken(key, found.points), config={"scrollZoom": True})
+    data_figure(figure, key=key, on_select=lambda: taken(key, found.points), config={"scrollZoom": True})
     caption(found.chosen, found.points)
 
 

@@ -7,6 +7,7 @@ from app.figures.latent_readings import attention_map, step_name
 from app.latent_steps.readings import door, percent, said, siblings, subset
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.untrusted import for_markdown
 from backend.latent.question_parts import SPLITS, START
@@ -34,7 +35,7 @@ def draw(here: Here, store: Store) -> None:
         head = selection.pick(HEAD, "Head", heads, show=lambda one: "mean" if one == MEAN else one, width=110)
     own = rows[rows["head"] == int(head)]
     parts = list(dict.fromkeys(own.sort_values("place", kind="stable")["part"]))
-    st.plotly_chart(
+    data_figure(
         attention_map(own.assign(told=_told(own)), parts, list(dict.fromkeys(own["panel"]))),
         key=keys.of("latent_attention_chart"),
         config={"displayModeBar": False},

@@ -7,6 +7,7 @@ from app.figures.latent_readings import component_places
 from app.latent_steps.readings import REPORT, door, said, siblings
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.untrusted import for_markdown
 from backend.store.store import Store
@@ -31,7 +32,7 @@ def draw(here: Here, store: Store) -> None:
     points = _points(places, one, other)
     panels = list(dict.fromkeys(points["panel"]))
     titles = {panel: (_title(shares, panel, one), _title(shares, panel, other)) for panel in panels}
-    st.plotly_chart(
+    data_figure(
         component_places(points, panels, titles), key=keys.of("latent_places"), config={"displayModeBar": False}
     )
     n = int(shares["n_fitted"].max()) if len(shares) else 0

@@ -18,6 +18,7 @@ from app.latent_steps.readings import (
 )
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from backend.latent.summaries import MEASURES, cells, roles_in, words_of_role
 from backend.store.store import Store
@@ -45,7 +46,7 @@ def draw(here: Here, store: Store) -> None:
     ]
     frame = pd.DataFrame(rows, columns=list(_COLUMNS)).assign(panel=lambda own: own["model_id"].map(group.labels))
     labels = {role: words_of_role(role) for role in roles}
-    st.plotly_chart(
+    data_figure(
         step_curves(
             frame,
             list(dict.fromkeys(frame["panel"])),

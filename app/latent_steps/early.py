@@ -7,6 +7,7 @@ from app.figures.latent_readings import series_colours, step_curves
 from app.latent_steps.readings import REPORT, percent, said, siblings
 from app.shared.views import Here
 from app.shell import keys, studies
+from app.shell.data_figure import data_figure
 from app.shell.untrusted import for_markdown
 from backend.latent.summaries import at_the_end, early_answers
 from backend.statistics.paired import mcnemar
@@ -20,7 +21,7 @@ def draw(here: Here, store: Store) -> None:
     runs = group.rows(studies.ask(store.latent_runs))
     found = group.rows(early_answers(runs))
     frame = found.assign(series=found["panel"], panel=_PANEL, is_control=False)
-    st.plotly_chart(
+    data_figure(
         step_curves(
             frame,
             [_PANEL],

@@ -25,6 +25,7 @@ from app.latent_steps.readings import (
 from app.shared.clicks import marks
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.numbers import number
@@ -82,7 +83,7 @@ def draw(here: Here, store: Store) -> None:
     frame, rows = _cells(here, found, how)
     panels = list(dict.fromkeys(frame["panel"]))
     key = keys.of("latent_map")
-    st.plotly_chart(
+    data_figure(
         latent_map(frame, rows, panels, _scale(frame, how.measure), selected=_selected(frame)),
         key=key,
         on_select=partial(_clicked, key, frozenset(frame["cell"])),

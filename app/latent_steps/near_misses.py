@@ -7,6 +7,7 @@ from app.figures.latent_readings import step_curves
 from app.latent_steps.readings import REPORT, door, layer, layer_names, lens, percent, said, siblings
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.theme import ACCENT, CONTROL, STEERED
 from app.shell.untrusted import for_markdown
@@ -33,7 +34,7 @@ def draw(here: Here, store: Store) -> None:
     rows = rows[(rows["lens"] == name) & (rows["layer"] == at) & (rows["measure"] == measure)]
     own = rows[rows["kind"] == kind]
     frame = lines(own)
-    st.plotly_chart(
+    data_figure(
         step_curves(
             frame,
             list(dict.fromkeys(own["panel"])) or ["none"],

@@ -13,6 +13,7 @@ from app.latent_steps.readings import siblings
 from app.shared import clicks
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
@@ -94,7 +95,7 @@ def draw(here: Here, store: Store) -> None:
     at = here.once(_chosen)
     found = _effects(here, at.group)
     key = keys.of("latent_needs")
-    st.plotly_chart(
+    data_figure(
         needed_and_specific(marks(found), lost_by=REPLACEMENTS[at.lost_by].label),
         key=key,
         on_select=lambda: _open(key),

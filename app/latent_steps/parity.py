@@ -7,6 +7,7 @@ from app.figures.latent_readings import parity_differences, series_colours
 from app.latent_steps.readings import REPORT, door, layer, layer_names, lens, said, siblings, subset
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown
@@ -39,7 +40,7 @@ def draw(here: Here, store: Store) -> None:
     rows = rows[(rows["lens"] == name) & (rows["layer"] == at) & rows["measure"].isin(["entropy", measure])]
     frame = differences(rows, kind)
     quantities = list(dict.fromkeys(frame["quantity"]))
-    st.plotly_chart(
+    data_figure(
         parity_differences(
             frame,
             quantities,

@@ -11,6 +11,7 @@ from app.shared.clicks import marks
 from app.shared.statistics_cache import steered_against_random, steered_cells
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.untrusted import show
@@ -36,7 +37,7 @@ def draw(here: Here, store: Store) -> None:
     table = rows(own, at)
     randoms = seen(own, at.arm, early=at.early, kind=RANDOM)
     key = keys.of("latent_steering_map")
-    st.plotly_chart(
+    data_figure(
         steering_map(
             table,
             random_rows(randoms),

@@ -11,6 +11,7 @@ from app.latent_steps.steering import Asked, asked, map_of, maps, steering_id
 from app.shared.statistics_cache import steered_against_random, steered_map
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.numbers import number
 from app.shell.untrusted import show
@@ -33,7 +34,7 @@ def draw_apart(here: Here, store: Store) -> None:
         st.caption("The published study steered h and KV: choose one of them to take its map apart.")
         return
     found = parts(here, at)
-    st.plotly_chart(taken_apart(part_rows(found, space)), key=keys.of("latent_apart"), config={"displayModeBar": False})
+    data_figure(taken_apart(part_rows(found, space)), key=keys.of("latent_apart"), config={"displayModeBar": False})
     show(steering_words.of_parts(space, found))
     if space == "h" and (said := _lengths(here, at)) is not None:
         show(said)
@@ -148,7 +149,7 @@ def draw_control(here: Here, store: Store) -> None:
     """Vectors fitted by gradient: whether there is anything to be found, and how long it must be."""
     model = chosen_model(here)
     table = fitted_rows(here, str(model["model_id"]))
-    st.plotly_chart(fitted_vectors(table), key=keys.of("latent_fitted"), config={"displayModeBar": False})
+    data_figure(fitted_vectors(table), key=keys.of("latent_fitted"), config={"displayModeBar": False})
     show(steering_words.of_fitted(table))
     st.caption(
         "One vector a target latent, the same for all problems, fitted on problems that are not scored to the answers"

@@ -7,6 +7,7 @@ from app.figures.latent_readings import series_colours, step_curves
 from app.latent_steps.readings import REPORT, said, siblings
 from app.shared.views import Here
 from app.shell import keys, studies
+from app.shell.data_figure import data_figure
 from app.shell.numbers import number
 from app.shell.untrusted import for_markdown
 from backend.latent.lenses import VARIANT_ALL
@@ -37,7 +38,7 @@ def draw(here: Here, store: Store) -> None:
         return
     frame = lines(rows)
     frame = frame.assign(panel=[f"{row.panel}, layer {row.layer}" for row in frame.itertuples()])
-    st.plotly_chart(
+    data_figure(
         step_curves(
             frame,
             list(dict.fromkeys(frame["panel"])),

@@ -9,6 +9,7 @@ from app.lenses.heat import Cell, cell, place_number
 from app.lenses.reading import Shown, read
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_figure import data_figure
 from app.shell.untrusted import for_markdown, visible
 from backend.store.store import Store
 
@@ -29,13 +30,13 @@ def draw(here: Here, store: Store) -> None:
     at = place_number(chosen.place, chosen.column, shown.asked.cut.is_chunk)
     left, right = st.columns(2, gap="medium")
     with left:
-        st.plotly_chart(
+        data_figure(
             followed_over_layers(over_layers(shown, chosen), selected=chosen.layer, title=f"at {unit} {at}"),
             key=keys.of("lens_over_layers"),
             config={"displayModeBar": False},
         )
     with right:
-        st.plotly_chart(
+        data_figure(
             followed_along(along(shown, chosen), selected=at, unit=unit, title=f"at layer {chosen.layer}"),
             key=keys.of("lens_along"),
             config={"displayModeBar": False},

@@ -17,6 +17,7 @@ from app.shared.clicks import marks
 from app.shared.text_source import TOKEN
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, Whole, declare
 from app.shell.more import more
 from app.shell.untrusted import for_markdown, visible
@@ -51,7 +52,7 @@ def draw(here: Here, store: Store) -> None:
     frame = _cells(shown, values, window)
     chosen = here.once(cell)
     key = keys.of("lens_heat")
-    st.plotly_chart(
+    data_figure(
         lens_heat(
             frame,
             _columns(shown.grids[-1].places, window, is_chunk),

@@ -7,6 +7,7 @@ from app.figures.lens_quality import quality_by_layer
 from app.lenses.reading import Model, asked
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_figure import data_figure
 from app.shell.missing import Missing, undone
 from app.shell.untrusted import for_markdown
 from backend.lens.kinds import LENSES
@@ -29,7 +30,7 @@ def draw(here: Here, store: Store) -> None:
         if rows.empty:
             st.caption(f"No lens of {for_markdown(model.name, 60)} was measured in this study.")
             continue
-        st.plotly_chart(
+        data_figure(
             quality_by_layer(rows.assign(label=_labels(rows), panel=_panels(rows))),
             key=keys.of(f"lens_quality_{model.choice.model_id}"),
             config={"displayModeBar": False},

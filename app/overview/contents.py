@@ -10,6 +10,7 @@ from app.shared.answer_shares import answered, part_of
 from app.shared.model_names import called, named
 from app.shared.views import Here
 from app.shell import keys, navigation, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.missing import Missing, missing, say
 from app.shell.numbers import interval
@@ -42,7 +43,7 @@ def draw_counts(here: Here, store: Store) -> None:
 def draw_accuracy(here: Here, store: Store) -> None:
     """Accuracy by level, and how many problems are candidates."""
     rows = levels(store)
-    st.plotly_chart(accuracy_by_level(rows), key=keys.of("accuracy_by_level"))
+    data_figure(accuracy_by_level(rows), key=keys.of("accuracy_by_level"))
     if rows["n_chains"].sum():
         data_table(answer_table(rows), hide_index=True, height="content")
     for row in named(store, store.rollout_answers()).itertuples():

@@ -10,6 +10,7 @@ import streamlit as st
 from app.figures.training import training_curve
 from app.shared.views import Here
 from app.shell import keys, studies
+from app.shell.data_figure import data_figure
 from app.shell.missing import Missing
 from app.shell.progress import duration
 from app.shell.untrusted import one_line, show, show_exactly
@@ -43,7 +44,7 @@ def draw(here: Here, store: Store) -> None:
         metrics = studies.ask(store.training_metrics, training_id=run.training_id)
         with st.container(border=True):
             training(run)
-            st.plotly_chart(training_curve(metrics, unit=loss_unit(run.kind)), key=keys.of(run.training_id))
+            data_figure(training_curve(metrics, unit=loss_unit(run.kind)), key=keys.of(run.training_id))
 
 
 def training(run: Any) -> None:

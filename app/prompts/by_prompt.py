@@ -11,6 +11,7 @@ from app.shared.model_names import called, named
 from app.shared.statistics_cache import prompt_contrasts
 from app.shared.views import Here
 from app.shell import keys
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.missing import Missing
 from app.shell.untrusted import show
@@ -44,7 +45,7 @@ def draw(here: Here, store: Store) -> None:
     show(confounding_line(chains))
     left, right = st.columns([2, 3], gap="large")
     with left:
-        st.plotly_chart(accuracy_by_prompt(found), key=keys.of("accuracy_by_prompt"))
+        data_figure(accuracy_by_prompt(found), key=keys.of("accuracy_by_prompt"))
     with right:
         data_table(cell_table(found), hide_index=True, height="content")
         show(

@@ -8,6 +8,7 @@ from app.shared import chunk_colours
 from app.shared.statistics_cache import agreement_of
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import Missing, no_rollouts
 from app.shell.vocabulary import metric_choice
@@ -39,9 +40,7 @@ def draw(here: Here, store: Store) -> None:
     found = agreement_of(wide)
     fair = [comparable(a.partition(":")[2], b.partition(":")[2]) for a, b in zip(found["a"], found["b"], strict=True)]
     found = found[pd.Series(fair, index=found.index, dtype=bool)]  # a list without elements would choose columns
-    st.plotly_chart(
-        agreement_matrix(found, {choice: metric_choice(choice) for choice in shown}), key=keys.of("agreement")
-    )
+    data_figure(agreement_matrix(found, {choice: metric_choice(choice) for choice in shown}), key=keys.of("agreement"))
     st.caption(
         "Spearman's ρ over chunks where both are known; n and the 95 % interval over problems on hover. Metrics that"
         " share rollouts agree in part because they share their noise. What was published is compared with `ta` alone,"

@@ -13,6 +13,7 @@ from app.shared.geometry_columns import POSITION, UNIT, pick_unit
 from app.shared.statistics_cache import Curves, curves_at, ratios_at
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, no_activations, undone
 from app.shell.more import more
@@ -78,7 +79,7 @@ def draw_all(here: Here, store: Store) -> None:
     curves, logarithmic = at.curves.by_chunk, at.logarithmic
     figure = all_curves(curves, at.curves.over_chunks, unit=at.unit, selected=here.chunk.chunk, logarithmic=logarithmic)
     key = keys.of("all_curves")
-    st.plotly_chart(
+    data_figure(
         figure,
         key=key,
         on_select=lambda: go_to_clicked(key, curves["chunk_id"]),
@@ -135,7 +136,7 @@ def draw_compared(here: Here, store: Store) -> None:
     reference = _reference(over["kind"])
     ratios = ratios_at(store, at.named, position, reference)
     figure = kinds_at_equal_norm(over, ratios, unit=at.unit, reference=reference)
-    st.plotly_chart(figure, key=keys.of("kinds_compared"), config={"displayModeBar": False})
+    data_figure(figure, key=keys.of("kinds_compared"), config={"displayModeBar": False})
     show(f"{COMPARED} {ratios_in_words(ratios, reference)} {_without_tangents(over['kind'])}")
     st.caption(
         "β has one unit, so that a step has the same length along every direction. Ratio: KL along the"

@@ -16,6 +16,7 @@ from app.shared.model_names import named
 from app.shared.statistics_cache import pairs_of
 from app.shared.views import Here
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
@@ -65,7 +66,7 @@ def draw(here: Here, store: Store) -> None:
     # Other rows make another table: the browser names a row by its number alone.
     shown = stable_id("t", *(str(value) for name in (*_PAIR, "subset") for value in rows[name]))
     chart, table_key = keys.of(f"effects_{shown}"), keys.of(f"pairs_{shown}")
-    st.plotly_chart(effects(rows, labels), key=chart, on_select=lambda: _clicked(chart, rows), selection_mode="points")
+    data_figure(effects(rows, labels), key=chart, on_select=lambda: _clicked(chart, rows), selection_mode="points")
     table = pair_table(rows)
 
     def go() -> None:

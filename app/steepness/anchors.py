@@ -14,6 +14,7 @@ from app.shared import chosen_stream
 from app.shared.chosen_chunk import go
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
@@ -111,7 +112,7 @@ def draw_along_beta(here: Here, store: Store) -> None:
     sides = (rows["place"] - at.shown["chunk_index"]).map({0: BEFORE, 1: AFTER})
     floor = None if pd.isna(at.shown["noise_floor"]) else float(at.shown["noise_floor"])
     figure = along_beta(rows.assign(side=sides), readout=at.readout, norm=float(at.shown["norm"]), floor=floor)
-    st.plotly_chart(figure, key=keys.of("anchor_beta"), config={"displayModeBar": False})
+    data_figure(figure, key=keys.of("anchor_beta"), config={"displayModeBar": False})
     st.caption(
         f"v: the chunk's mean residual stream at layer {at.layer}, less the mean over the first sentences of"
         f" {at.shown['n_rollouts']} dissimilar rollouts ({at.shown['n_texts']} different texts), each read in its own"
@@ -125,7 +126,7 @@ def draw_attention(here: Here, store: Store) -> None:
     """Attention to the chunk, and over the study."""
     at = here.once(chosen)
     own = at.attention[at.attention["chunk_id"] == at.shown["chunk_id"]]
-    st.plotly_chart(
+    data_figure(
         attention_by_layer(own, layer=at.layer), key=keys.of("anchor_attention"), config={"displayModeBar": False}
     )
     show(attention_in_words(at.chunks, at.attention.drop(columns="by_layer")))
@@ -161,7 +162,7 @@ def draw_chain(here: Here, store: Store) -> None:
     own_cot = at.chunks[at.chunks["cot_id"] == at.shown["cot_id"]]
     marked = dict(zip(own_cot["chunk_index"].astype(int), own_cot["is_anchor"].astype(bool), strict=True))
     figure = chain_figure(rows, readout=at.readout, found=found, chunks=marked, selected=int(at.shown["chunk_index"]))
-    st.plotly_chart(figure, key=keys.of("anchor_chain"), config={"displayModeBar": False})
+    data_figure(figure, key=keys.of("anchor_chain"), config={"displayModeBar": False})
     show(course_in_words(found, f"KL on {KL_ON[at.readout]} beyond random"))
     show(sharpness_in_words(at.chunks, at.steering, at.readout))
     st.caption(
@@ -194,7 +195,7 @@ def draw_study(here: Here, store: Store) -> None:
     """Anchors against the chunks that they are matched with."""
     at = here.once(chosen)
     effects = effects_of(at.chunks, at.steering, at.readout)
-    st.plotly_chart(
+    data_figure(
         means_over_study(mean_rows(effects), what="KL just before ÷ KL just after"),
         key=keys.of("anchor_study"),
         config={"displayModeBar": False},

@@ -21,6 +21,7 @@ from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import DIRECTION, known_columns, pick_column
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, PageEnds, say, undone
@@ -69,7 +70,7 @@ def of_chunk(store: Store, chunk: str, *, model: str, layer: int, unit: str, pos
     data_table(rows, hide_index=True, row_height=28, height="content", key=keys.of("exact"))
     if len(exact) and pd.api.types.is_list_like(exact["eigenvalues"].iloc[0]):
         row = exact.iloc[0]
-        st.plotly_chart(
+        data_figure(
             eigenvalues(row.eigenvalues, unit=row.unit), key=keys.of("eigenvalues"), config={"displayModeBar": False}
         )
         if pd.notna(row.eigen_residual):
@@ -237,7 +238,7 @@ def _values(store: Store, x: str, kind: str, where: Mapping[str, Any]) -> pd.Dat
 
 
 def _chart(figure: object, key: str, rows: pd.DataFrame) -> None:
-    st.plotly_chart(
+    data_figure(
         figure,
         key=key,
         on_select=lambda: go_to_clicked(key, rows["chunk_id"]),
@@ -305,7 +306,7 @@ def draw_before_after(here: Here, store: Store) -> None:
     step = found.step if measure == "kl_answer" and found.verdict in ("sharp", "gradual") else None
     unit, n_chunks = rows["unit"].iloc[0], len(store.chunk_spans(where.cot))
     figure = before_and_after(rows, measure=measure, unit=unit, step=step, selected=where.chunk, n_chunks=n_chunks)
-    st.plotly_chart(figure, key=keys.of("before_after"), config={"displayModeBar": False})
+    data_figure(figure, key=keys.of("before_after"), config={"displayModeBar": False})
     show(
         course_in_words(found, "KL on the answer")
         + (f" Unknown, and left out: {found.n_unknown} directions at places." if found.n_unknown else "")

@@ -18,6 +18,7 @@ from app.shared.statistics_cache import chance_of, curve_of, evidence_of, select
 from app.shared.steered_chunk import kl_of_chunk
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import SWITCH, Field, declare
 from app.shell.missing import no_rollouts, say_and_end
@@ -246,7 +247,7 @@ def _scatter(shown: Pair, selected: str) -> None:
         curve=shown.curves.get("all") if seed is None else None,
         away=shown.curves.get("away_from_origin") if seed is None else None,
     )
-    st.plotly_chart(
+    data_figure(
         figure,
         key=key,
         on_select=lambda: go_to_clicked(key, rows["chunk_id"]),

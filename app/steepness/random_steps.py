@@ -12,6 +12,7 @@ from app.shared.clicks import go_to_clicked
 from app.shared.geometry_columns import known_columns, pick_column
 from app.shared.views import Here
 from app.shell import keys, selection, studies
+from app.shell.data_figure import data_figure
 from app.shell.missing import Missing, undone
 from app.shell.numbers import number
 from app.shell.untrusted import show
@@ -118,7 +119,7 @@ def draw_anisotropy(here: Here, store: Store) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         figure = anisotropy_histogram(rows, expected=chance, n_random=found.n_random)
-        st.plotly_chart(figure, key=keys.of("anisotropy"), config={"displayModeBar": False})
+        data_figure(figure, key=keys.of("anisotropy"), config={"displayModeBar": False})
     with right:
         figure = anisotropy_against_size(rows, expected=chance, selected=here.chunk.chunk, n_random=found.n_random)
         _chart(figure, keys.of("anisotropy_size"), rows)
@@ -163,7 +164,7 @@ def variation_in_words(rows: pd.DataFrame) -> str:
 
 
 def _chart(figure: object, key: str, rows: pd.DataFrame) -> None:
-    st.plotly_chart(
+    data_figure(
         figure,
         key=key,
         on_select=lambda: go_to_clicked(key, rows["chunk_id"]),

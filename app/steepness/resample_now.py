@@ -19,6 +19,7 @@ from app.shared.statistics_cache import convergence_of
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Decimal, Field, Whole, declare
 from app.shell.missing import no_rollouts, say
@@ -117,7 +118,7 @@ def _convergence(store: Store, where: ChosenChunk, name: str, convention: str) -
     found = convergence_of(rollouts, chunks, where.chunk, name, convention, sizes, n_outcomes).rename(
         columns={"m": "n", "mean": "value"}
     )
-    st.plotly_chart(
+    data_figure(
         convergence(found, metric(name), band="95 % of random orders"),
         key=keys.of("convergence"),
         config={"displayModeBar": False},
@@ -258,7 +259,7 @@ def _looked(found: Sequence[Mapping[str, Any]], name: str, width: float, *, key:
     )
     rows = looks_table(found)
     figure = convergence(rows, metric(name), band="95 % interval", counted="new rollouts", target=width)
-    st.plotly_chart(figure, key=keys.of(f"looks_{key}"), config={"displayModeBar": False})
+    data_figure(figure, key=keys.of(f"looks_{key}"), config={"displayModeBar": False})
     if last.get("n_all"):
         behind = answered(last["n_all"], last["n_without_answer"], last["n_forced"], of="rollouts")
         show(f"Behind it: {behind}{_and_earlier(last)}.")

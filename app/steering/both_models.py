@@ -19,6 +19,7 @@ from app.shared.sampled import SEED
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.fields import Decimal, Field, Whole, declare
 from app.shell.missing import Missing
 from app.shell.more import more
@@ -211,7 +212,7 @@ def _follow(store: Store) -> None:
     if len(pair) != 2:
         return
     models = [_along(row) for row in pair]
-    st.plotly_chart(two_models_along(models, axis="β, × the feature's mean code"), key=keys.of("both_models"))
+    data_figure(two_models_along(models, axis="β, × the feature's mean code"), key=keys.of("both_models"))
     st.caption(f"{REPORTED} {said(models)}")
     st.caption(
         "Bars: 95 % (bootstrap for means, Wilson for shares). Band: least to most of the means under the random rows,"

@@ -19,6 +19,7 @@ from app.shared.sampled import NUCLEUS, SAMPLES, SEED, TEMPERATURE
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
 from app.shell import fields, keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import STUDY, SWITCH, Field, Whole, declare
 from app.shell.missing import Missing
@@ -369,13 +370,13 @@ def _continued(study: Path, now: live.Run, key: str) -> None:
         for answer in summary["answers"]
     ]
     with left:
-        st.plotly_chart(
+        data_figure(
             answers_by_arm(pd.DataFrame(answers), called),
             key=keys.of(f"answers_{key}"),
             config={"displayModeBar": False},
         )
     with right:
-        st.plotly_chart(
+        data_figure(
             accuracy_by_arm(results["arms"], called), key=keys.of(f"accuracy_{key}"), config={"displayModeBar": False}
         )
     data_table(_arm_table(results["arms"], called), hide_index=True, row_height=28, height="content")
@@ -423,7 +424,7 @@ def _dosed(study: Path, now: live.Run, key: str) -> None:
     if steps is None:  # a run of before has its samples, and not these
         steps = dose_steps(Experiments(study).samples(now.run_id))
     chart = dose_response(results["rows"], steps, unit=row.get("unit"))
-    st.plotly_chart(chart, key=keys.of(f"dose_{key}"), config={"displayModeBar": False})
+    data_figure(chart, key=keys.of(f"dose_{key}"), config={"displayModeBar": False})
     operation = OPERATIONS.get(row.get("operation") or "")
     is_moved = operation is not None and operation.zero_changes_nothing
     unsteered = "; β = 0 is the unsteered model" if is_moved else ""

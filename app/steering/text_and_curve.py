@@ -22,6 +22,7 @@ from app.shared.model_names import called, in_full
 from app.shared.views import Here, chunks, controls, require
 from app.shared.waiting import Reading, place_in_line, wait_for
 from app.shell import keys, selection
+from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing
@@ -390,7 +391,7 @@ def curve(study: Path, subject: Subject, choice: Choice, plan: Plan) -> None:
             band = results.get("controls") or None
             if len(betas) > 1:
                 found: ControlsKL | None = {"betas": results["betas"], "kl": band, "k": len(band)} if band else None
-                st.plotly_chart(
+                data_figure(
                     kl_curve(shown, beta=now, controls=found), key=keys.of("kl_curve"), config={"displayModeBar": False}
                 )
         if run.status is not None and run.is_running and not results.get("kl"):

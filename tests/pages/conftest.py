@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.figures import rows
 from app.shared import live
-from app.shell import parts, studies
+from app.shell import axes, parts, studies
 from app.shell.navigation import ROOT_PAGE
 from backend.store.store import generation_of
 from tests import influence_study, parallelogram_study, parted_study, shaped_study, small_dictionary, small_study
@@ -89,6 +89,20 @@ def every_figure_gets_its_columns(monkeypatch):
     monkeypatch.setattr(rows, "missing_columns", noted)
     yield
     assert not missing
+
+
+@pytest.fixture(autouse=True)
+def every_axis_has_words(monkeypatch):
+    """Whatever a page of the test draws: the title of each axis and scale of colour has a term that is explained."""
+    untold, explained = set(), axes.explained
+
+    def noted(titles):
+        untold.update(axes.without_words(titles))
+        return explained(titles)
+
+    monkeypatch.setattr(axes, "explained", noted)
+    yield
+    assert not untold
 
 
 @pytest.fixture
