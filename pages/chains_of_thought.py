@@ -25,7 +25,7 @@ left, right = st.columns(dock.beside_chain(dock.chosen(DOCK, USUAL)), gap="mediu
 with left:
     views.alone("chain", chain)
 with right:
-    headline, steps = st.columns([6, 1], vertical_alignment="center")
+    headline, steps = st.columns([5, 1], vertical_alignment="center")
     with headline:
         views.alone("chosen", chunk)
     with steps:

@@ -5,7 +5,7 @@ import streamlit as st
 from app.shared import views
 from app.steering import preset
 from app.steering.text_and_curve import a_model, a_text, is_read, reading, steered
-from app.steering.views import BOTH, CURVE, HISTORY, PLAN, RUN, RUNS, TEXT
+from app.steering.views import BOTH, COMPARED, CURVE, HISTORY, PLAN, RUN, RUNS, TEXT
 
 here = views.here_now()
 views.title()
@@ -22,6 +22,7 @@ with left:
     views.show(RUN, here)
 with right:
     views.show(RUNS, here, quiet=True)
+    views.show(COMPARED, here, quiet=True)
     views.show(TEXT, here)
     views.show(CURVE, here)
 views.show(BOTH, here, quiet=True)

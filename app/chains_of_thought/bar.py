@@ -62,12 +62,13 @@ def _more(store: Store, swept: pd.DataFrame) -> None:
         )
 
 
-def draw_steps(here: Here, store: Store) -> None:
-    """Undo and redo of what is selected, whatever it is."""
+def draw_steps(then: Callable[[], None]) -> None:
+    """Undo and redo of what is selected, whatever it is, and `then` what stands beside them."""
     history.note(selection.values())
-    with st.container(horizontal=True, gap="small", width="content", key=keys.of("steps")):
+    with st.container(horizontal=True, gap="xxsmall", width="content", key=keys.of("steps")):
         _step("Undo", "u", selection.undo, is_there=history.can_undo())
         _step("Redo", "U", selection.redo, is_there=history.can_redo())
+        then()
 
 
 def _step(words: str, key: str, step: Callable[[], None], *, is_there: bool) -> None:

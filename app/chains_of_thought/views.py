@@ -1,5 +1,7 @@
 """The views of the page Workspace, and what its dock offers."""
 
+from functools import partial
+
 from app.chains_of_thought import (
     accuracy,
     bar,
@@ -15,14 +17,22 @@ from app.chains_of_thought import (
     steering,
     text,
 )
-from app.shared import chosen_chain, dock
+from app.shared import chosen_chain, dock, pinned
 from app.shared.dock import Offer
-from app.shared.views import View, chunks
+from app.shared.views import Here, View, chunks
 from app.shell import navigation, selection, shortcuts, studies
 from app.shell.shortcuts import Shortcut
+from backend.store.store import Store
 
 BAR = View("bar", "What all views obey", (chunks,), bar.draw)
-STEPS = View("steps", "Undo and redo", (chunks,), bar.draw_steps)
+
+
+def _steps(here: Here, store: Store) -> None:
+    add = partial(dock.add, "compare", DOCK, USUAL)
+    bar.draw_steps(lambda: compare.draw_pin(store, add))
+
+
+STEPS = View("steps", "Undo, redo and pin", (chunks,), _steps)
 PROBLEM = View("problem", "Problem", (chunks,), problem_card.draw)
 TEXT = View("chain_text", "Chain of thought", (chunks,), text.draw)
 CHUNK = View("chunk", "Selected chunk", (chunks,), headline.draw)
@@ -54,6 +64,7 @@ DOCK: dict[str, Offer] = {
     "neighbours": ("Neighbours", (ABOUT["neighbours"],)),
     "metrics": ("Metrics", (VALUE, ABOUT["metrics"])),
 }
+DOCK["compare"] = ("Compare", (ABOUT["compare"], "compared_runs"))
 DOCK |= {word: (view.title, (view,)) for word, view in ABOUT.items() if word not in DOCK}
 USUAL = ("metrics", "rollouts")
 
@@ -72,7 +83,7 @@ def _switch(key: str) -> None:
 
 
 def _pin(key: str) -> None:
-    compare.pin()
+    pinned.pin(studies.open_store(navigation.study()))
     dock.add("compare", DOCK, USUAL)
     selection.redraw()
 
@@ -92,7 +103,7 @@ for shortcut in (
         navigation.CHAINS,
         shown=("1", "…", "9"),
     ),
-    Shortcut("pin", ("p",), "pin this chunk, and compare with it", _pin, navigation.CHAINS),
+    Shortcut("pin", ("p",), "pin what is open, to compare with it, or let go of it", _pin, navigation.CHAINS),
     Shortcut("steer", ("s",), "steer this chunk", _steer, navigation.CHAINS),
 ):
     shortcuts.declare(shortcut)

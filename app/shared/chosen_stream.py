@@ -127,11 +127,17 @@ def _streams(found: pd.DataFrame) -> list[Stream]:
     return [Stream(row.model_id, int(row.layer)) for row in found[["model_id", "layer"]].drop_duplicates().itertuples()]
 
 
+def in_words(store: Store, stream: Stream) -> str:
+    """The layer, and the model that it is of."""
+    return f"{_layer_words(stream)} of {model_names.called(store, stream.model)}"
+
+
 def _words(store: Store, stream: Stream, *, other: Stream) -> str:
-    layer = "no layer" if stream.layer is None else f"layer {stream.layer}"
-    if stream.model == other.model:
-        return layer
-    return f"{layer} of {model_names.called(store, stream.model)}"
+    return _layer_words(stream) if stream.model == other.model else in_words(store, stream)
+
+
+def _layer_words(stream: Stream) -> str:
+    return "no layer" if stream.layer is None else f"layer {stream.layer}"
 
 
 def _model(store: Store, models: pd.DataFrame) -> str | None:

@@ -14,6 +14,11 @@ def interval(low: float | None, high: float | None) -> str:
     return "unknown" if pd.isna(low) or pd.isna(high) else f"[{number(low)}, {number(high)}]"
 
 
+def range_of(low: float | None, high: float | None) -> str | None:
+    """The same in a cell of a table, which is empty where it is unknown."""
+    return None if pd.isna(low) or pd.isna(high) else interval(low, high)
+
+
 def small(p: float | None) -> str:
     """A p or q with two digits."""
     return "unknown" if p is None or pd.isna(p) else f"{p:.2g}"

@@ -325,10 +325,18 @@ def offer(
 
 
 def pick_several(
-    field: Field, label: str, options: Sequence[str], *, show: Callable[[str], str] = str, **how: Any
+    field: Field,
+    label: str,
+    options: Sequence[str],
+    *,
+    usual: Sequence[str] = (),
+    show: Callable[[str], str] = str,
+    **how: Any,
 ) -> list[str]:
-    """A widget for several values of the selection, none included; what is not among `options` is left out."""
-    chosen = [value for value in (get(field) or "").split("|") if value in options]
+    """A widget for several values of the selection; what is not among `options` is left out, and where none is chosen
+    it is the usual ones.
+    """
+    chosen = [value for value in (get(field) or "").split("|") if value in options] or list(usual)
 
     def take(values: Sequence[str] | None) -> None:
         choose({field: "|".join(value for value in values or () if value in options) or None})
