@@ -60,10 +60,10 @@ def draw_pin(store: Store, then: Callable[[], None] = lambda: None, *, words: tu
 
 def _pinned(here: Here, store: Store) -> None:
     """What is pinned, and the way to let go of it."""
-    chunk, at, run = pinned.chunk(store), pinned.stream(store), selection.get(pinned.PINNED_RUN)
+    chunk, at, run = pinned.chunk(store), pinned.stream(store), pinned.run(store)
     words = [] if chunk is None else [_in_words(store, chunk)]
     words += [] if at is None else [chosen_stream.in_words(store, at)]
-    words += [] if run is None else ["a run"]
+    words += [] if run is None else [f"a run, {one_line(str(run['sentence']), 100)}"]
     if words:
         st.caption(for_markdown(f"Pinned: {'; '.join(words)}.", 400))
     else:
@@ -131,7 +131,7 @@ def _table(rows: pd.DataFrame, key: str, *, texts: tuple[int, int] | None = None
         rows,
         hide_index=True,
         row_height=height,
-        height="content" if len(rows) * height <= 400 else 440,
+        height="content" if len(rows) * height <= 600 else 560,
         key=keys.of(key),
         column_config=three_digits(rows)
         | {name: st.column_config.TextColumn(width=width) for name in chains}

@@ -79,7 +79,7 @@ def draw(here: Here, store: Store) -> None:
     )
     st.caption(
         f"This: {names[0]}; pinned: {names[1]}{measured}. An empty cell is unknown. Difference: this less pinned; it"
-        " has no interval of its own. Lenses and the distance of the models are of all texts, not of this chunk."
+        " has no interval of its own. KL(model ‖ lens) and what compares the models are of all texts."
     )
     places = zip(names, (at, other), strict=True)
     _curves(points([(name, at_layer(how.of(curves), stream)) for name, stream in places]), names)

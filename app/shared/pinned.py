@@ -2,11 +2,14 @@
 it was looked at, and a run.
 """
 
+from typing import Any
+
 from app.shared import chosen_stream
 from app.shared.chosen_chunk import CHUNK
 from app.shared.chosen_stream import Stream
 from app.shell import selection
 from app.shell.fields import Field, declare
+from backend.store.experiments import Experiments
 from backend.store.store import Store
 
 PINNED = declare(Field("pinned_chunk", "pinned chunk", None))
@@ -57,6 +60,15 @@ def stream(store: Store) -> Stream | None:
         selection.forget_unknown(PINNED_LAYER)
         return None
     return Stream(model, int(layer))
+
+
+def run(store: Store) -> dict[str, Any] | None:
+    """The pinned run, where it is kept beside the study."""
+    found = selection.get(PINNED_RUN)
+    kept = None if found is None else Experiments(store.path).get(found)
+    if found is not None and kept is None:
+        selection.forget_unknown(PINNED_RUN)
+    return kept
 
 
 def _open(store: Store) -> dict[Field, str | None]:

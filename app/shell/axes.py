@@ -254,31 +254,38 @@ def plain(title: str) -> str:
 
 def terms_of(title: str) -> list[str]:
     """The terms of a title that have words, in the order in which they stand in it."""
-    found, rest = dict[str, int](), plain(title).lower()
+    return list(_written(title))
+
+
+def _written(title: str) -> dict[str, str]:
+    """The same, and how each is written there, which but for capitals is as it stands here."""
+    found, rest = list[tuple[int, str, str]](), plain(title)
     for term, pattern in _patterns():
         if (match := pattern.search(rest)) is not None:
-            found[term] = match.start()
+            found.append((match.start(), term, match[0]))
             rest = pattern.sub(lambda match: "\0" * len(match[0]), rest)
-    return sorted(found, key=found.__getitem__)
+    return {term: written for _, term, written in sorted(found)}
 
 
 @lru_cache(maxsize=512)
 def explained(titles: tuple[str, ...]) -> str:
     """What the titles' terms mean, each once, in Markdown; empty where none has words."""
-    terms = dict.fromkeys(term for title in titles for term in terms_of(title))
-    return "\n\n".join(f"**{for_markdown(_words()[term][0])}**: {for_markdown(meaning(term), 600)}" for term in terms)
+    terms = {term: written for title in titles for term, written in _written(title).items()}
+    return "\n\n".join(f"**{for_markdown(terms[term])}**: {for_markdown(meaning(term), 600)}" for term in terms)
 
 
 def meaning(term: str) -> str:
     """What a term means, with formula and source."""
-    return _words()[term][1]
+    return _words()[term]
 
 
 @cache
-def _words() -> dict[str, tuple[str, str]]:
-    """By each term as it is looked for: how it is written, and what it means."""
-    own = {term: (term, words) for term, words in TERMS.items() if words}
-    return own | {label.lower(): (label, words) for label, words in _registered() if label.lower() not in own}
+def _words() -> dict[str, str]:
+    """What each term means; of several of one name the first counts."""
+    found = dict(TERMS)
+    for label, words in _registered():
+        found.setdefault(label.lower(), words)
+    return found
 
 
 def _registered() -> Iterator[tuple[str, str]]:
@@ -300,7 +307,7 @@ def _patterns() -> list[tuple[str, re.Pattern[str]]]:
 def _pattern(term: str) -> re.Pattern[str]:
     """The term as a word of its own."""
     before, after = (r"(?<!\w)" if term[0].isalnum() else "", r"(?!\w)" if term[-1].isalnum() else "")
-    return re.compile(before + re.escape(term) + after)
+    return re.compile(before + re.escape(term) + after, re.IGNORECASE)
 
 
 def without_words(titles: Iterable[str]) -> set[str]:

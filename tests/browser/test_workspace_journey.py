@@ -62,7 +62,7 @@ def test_find_compare_steer_and_keep_by_keyboard_alone(tab, live_server, steerab
 
     tab.keyboard.press("?")
     expect(tab.get_by_role("dialog", name="Keys")).to_be_visible()
-    expect(tab.get_by_role("dialog", name="Keys")).to_contain_text("pin this chunk")
+    expect(tab.get_by_role("dialog", name="Keys")).to_contain_text("pin what is open")
     tab.keyboard.press("Escape")
     expect(tab.get_by_role("dialog", name="Keys")).not_to_be_visible()
 

@@ -36,14 +36,16 @@ def nothing_drawn() -> None:
 
 
 def test_below_a_figure_stands_what_its_axes_mean_and_nothing_that_data_wrote():
-    test = AppTest.from_function(two_axes).run()
+    test = AppTest.from_function(two_axes, default_timeout=60).run()
     (said,) = test.caption
     assert said.value == DOOR and len(test.get("plotly_chart")) == 1
     assert said.help.count("\n\n") == 1 and "**layer**" in said.help and "‖" in said.help and "![" not in said.help
 
 
 def test_a_figure_without_axes_has_no_words_below_it():
-    assert not AppTest.from_function(nothing_drawn).run().caption and not list(titles(blank("No data")))
+    assert not AppTest.from_function(nothing_drawn, default_timeout=60).run().caption and not list(
+        titles(blank("No data"))
+    )
 
 
 def test_titles_are_those_of_axes_scenes_and_scales_that_are_seen():

@@ -1,0 +1,82 @@
+"""What is pinned stands beside what is open: chains, chunks, layers and runs, all of it in the link."""
+
+import pytest
+
+from backend.store.experiments import Experiments
+from backend.store.store import Store
+from tests.pages.conftest import words
+
+pytestmark = pytest.mark.usefixtures("no_embedded_model")
+
+
+def tables(test) -> dict[tuple[str, ...], object]:
+    """The tables of the page, by their heads."""
+    return {tuple(shown.value.columns): shown.value for shown in test.dataframe}
+
+
+def button(test, label: str):
+    return next(one for one in test.button if one.label == label)
+
+
+def test_what_is_open_is_pinned_and_another_layer_and_chunk_are_set_beside_it(opened, whole):
+    store = Store(whole)
+    found = store.frame(
+        "SELECT k.cot_id, list(k.chunk_id ORDER BY k.chunk_index) AS chunks FROM chunks k JOIN cots c USING (cot_id)"
+        " JOIN (SELECT problem_id FROM cots GROUP BY 1 HAVING count(*) > 2) USING (problem_id) WHERE k.chunk_id IN"
+        " (SELECT chunk_id FROM kl_curves) GROUP BY 1 ORDER BY 1 LIMIT 1"
+    )
+    first, second, *_ = found["chunks"][0]
+    test = opened("chains_of_thought", whole, chunk=first, dock="compare", layer="15")
+    assert not test.exception and "Nothing is pinned" in words(test)
+    button(test, "Pin what is open").click().run()
+    chosen = test.session_state["selection"]
+    assert (chosen["pinned_chunk"], chosen["pinned_layer"]) == (first, "15") and "pinned_run" not in chosen
+    assert "layer 15" in words(test) and button(test, "Let go of what is pinned")
+    assert not any(head[0] == "quantity" for head in tables(test))  # nothing differs yet
+
+    chosen.update(chunk=second, layer="5")
+    test.run()
+    assert not test.exception and "Pinned" in words(test)
+    shown = tables(test)
+    (layers,) = (rows for head, rows in shown.items() if head[0] == "quantity")
+    rows = layers.set_index("quantity")
+    assert rows["difference"].notna().any() and rows.loc[rows["this"].isna(), "difference"].isna().all()
+    curvature = store.neighbourhood_of(second).set_index("layer")["curvature"]
+    assert rows.loc["Curvature", ["this", "pinned"]].tolist() == pytest.approx([curvature[5], curvature[15]])
+    assert any({"metric", "pinned", "difference"} <= set(head) for head in shown)
+
+    button(test, "Let go of what is pinned").click().run()
+    assert not {"pinned_chunk", "pinned_model", "pinned_layer"} & set(test.session_state["selection"])
+
+
+def test_more_than_two_chains_stand_side_by_side_and_strangers_of_a_link_are_left_out(opened, whole):
+    found = Store(whole).frame(
+        "SELECT problem_id, list(cot_id ORDER BY cot_id) AS cots FROM cots WHERE cot_id IN (SELECT cot_id FROM chunks)"
+        " GROUP BY 1 HAVING count(*) > 2 ORDER BY 1 LIMIT 1"
+    )
+    own, second, third, *_ = found["cots"][0]
+    link = {"cot": own, "compared_cot": f"{second}|nobody|{third}", "dock": "compare"}
+    test = opened("chains_of_thought", whole, **link, pinned_chunk="nobody", pinned_run="nobody")
+    assert not test.exception and "3rd:" in words(test)
+    assert any(head[:4] == ("chunk", "this", "2nd", "3rd") for head in tables(test))
+    assert not {"pinned_chunk", "pinned_run"} & set(test.session_state["selection"])
+
+
+def test_a_pinned_run_stands_beside_the_open_one_with_what_differs_and_a_way_in(opened, whole):
+    kept = Experiments(whole).history(limit=99)
+    streams = kept.loc[kept["kind"] == "stream", "experiment_id"].tolist()
+    many = kept.loc[kept["kind"] == "continue", "experiment_id"].iloc[0]
+    test = opened("chains_of_thought", whole, dock="compare", run=streams[0], pinned_run=streams[1])
+    assert not test.exception and "a run" in words(test)
+    shown = tables(test)
+    assert ("setting", "this", "the other") in shown
+    along = shown["token", "this wrote", "the other wrote", "this", "the other", "difference"]
+    assert along["difference"].tolist() == [0, 0, 0] and len(along) == 3  # both wrote the same
+
+    test.session_state["selection"].update(run=many)
+    test.run()  # of another kind: one of the pinned one's kind stands there, and the open run stays selected
+    assert not test.exception and test.session_state["selection"]["run"] == many
+
+    test.session_state["selection"].update(pinned_run=many, run=streams[0])
+    test.run()
+    assert not test.exception and "No other run of its kind" in words(test)
