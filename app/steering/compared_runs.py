@@ -132,7 +132,8 @@ def _table(rows: pd.DataFrame, key: str) -> None:
             row_height=28,
             height="content" if len(rows) <= 12 else 360,
             key=keys.of(key),
-            column_config=three_digits(rows),
+            column_config=three_digits(rows)
+            | {name: st.column_config.TextColumn(width=width) for name, width in _WIDTHS.items() if name in rows},
         )
 
 
@@ -263,6 +264,7 @@ def _at(found: Any) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {"value": found}
 
 
+_WIDTHS = {"this wrote": 110, "the other wrote": 110, "quantity": 150, "compared": 120, "arm": 90, "setting": 80}
 _MEASURED = ("this", "the other", "difference", "95 %", "other's 95 %")
 
 
