@@ -22,7 +22,7 @@ def test_what_is_open_is_pinned_and_another_layer_and_chunk_are_set_beside_it(op
     store = Store(whole)
     found = store.frame(
         "SELECT k.cot_id, list(k.chunk_id ORDER BY k.chunk_index) AS chunks FROM chunks k JOIN cots c USING (cot_id)"
-        " JOIN (SELECT problem_id FROM cots GROUP BY 1 HAVING count(*) > 2) USING (problem_id) WHERE k.chunk_id IN"
+        " JOIN (SELECT problem_id FROM cots GROUP BY 1 HAVING count(*) > 1) USING (problem_id) WHERE k.chunk_id IN"
         " (SELECT chunk_id FROM kl_curves) GROUP BY 1 ORDER BY 1 LIMIT 1"
     )
     first, second, *_ = found["chunks"][0]
@@ -51,15 +51,19 @@ def test_what_is_open_is_pinned_and_another_layer_and_chunk_are_set_beside_it(op
 
 def test_more_than_two_chains_stand_side_by_side_and_strangers_of_a_link_are_left_out(opened, whole):
     found = Store(whole).frame(
-        "SELECT problem_id, list(cot_id ORDER BY cot_id) AS cots FROM cots WHERE cot_id IN (SELECT cot_id FROM chunks)"
-        " GROUP BY 1 HAVING count(*) > 2 ORDER BY 1 LIMIT 1"
+        "SELECT list(cot_id ORDER BY cot_id) AS cots, min(chunk_id) AS chunk FROM cots JOIN chunks USING (cot_id)"
+        " GROUP BY problem_id HAVING count(DISTINCT cot_id) > 1 ORDER BY problem_id LIMIT 2"
     )
-    own, second, third, *_ = found["cots"][0]
-    link = {"cot": own, "compared_cot": f"{second}|nobody|{third}", "dock": "compare"}
-    test = opened("chains_of_thought", whole, **link, pinned_chunk="nobody", pinned_run="nobody")
+    (own, second), pinned = dict.fromkeys(found["cots"][0]), found["chunk"][1]  # that of another problem can stand too
+    third = pinned.rpartition("_")[0]
+    link = {"cot": own, "compared_cot": f"{second}|nobody|{third}", "dock": "compare", "pinned_chunk": pinned}
+    test = opened("chains_of_thought", whole, **link, pinned_run="nobody")
     assert not test.exception and "3rd:" in words(test)
     assert any(head[:4] == ("chunk", "this", "2nd", "3rd") for head in tables(test))
-    assert not {"pinned_chunk", "pinned_run"} & set(test.session_state["selection"])
+    assert "pinned_run" not in test.session_state["selection"]
+    test.session_state["selection"].update(pinned_chunk="nobody")
+    test.run()  # without it the third chain is none that can stand there
+    assert not test.exception and "3rd:" not in words(test) and "Nothing is pinned" in words(test)
 
 
 def test_a_pinned_run_stands_beside_the_open_one_with_what_differs_and_a_way_in(opened, whole):
