@@ -23,7 +23,7 @@ from app.shell import keys, selection, studies
 from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.numbers import range_of
-from app.shell.untrusted import one_line
+from app.shell.untrusted import for_markdown, one_line
 from app.shell.vocabulary import direction_order, position_words, studied_words, unit_words
 from backend.feature_geometry.divergence_kinds import ALL, MEASURES
 from backend.store.geometry_columns import COLUMNS
@@ -71,15 +71,16 @@ def draw(here: Here, store: Store) -> None:
     how = steered(curves, at, other)
     found = [list(quantities(store, here.chunk.chunk, here.chunk.cot, stream, how)) for stream in (at, other)]
     if not any(found):
-        st.caption(f"Nothing of this chunk is known at {names[0]}, nor at {names[1]}.")
+        st.caption(for_markdown(f"Nothing of this chunk is known at {names[0]}, nor at {names[1]}.", 300))
         return
     _table(beside(*found), "compared_layers")
     measured = (
         "" if how.kind is None else f", direction {studied_words(how.kind)}, {position_words(how.position or '')}"
     )
+    st.caption(for_markdown(f"This: {names[0]}; pinned: {names[1]}{measured}.", 300))
     st.caption(
-        f"This: {names[0]}; pinned: {names[1]}{measured}. An empty cell is unknown. Difference: this less pinned; it"
-        " has no interval of its own. KL(model ‖ lens) and what compares the models are of all texts."
+        "An empty cell is unknown. Difference: this less pinned; it has no interval of its own. KL(model ‖ lens) and"
+        " what compares the models are of all texts."
     )
     places = zip(names, (at, other), strict=True)
     _curves(points([(name, at_layer(how.of(curves), stream)) for name, stream in places]), names)
