@@ -201,7 +201,7 @@ def several(chains: Sequence[pd.DataFrame]) -> pd.DataFrame:
         found = {"chunk": next(one.number for one in row if one is not None)}
         found |= {name: None if one is None else one_line(one.text, 60) for name, one in zip(names, row, strict=True)}
         found |= {"value": values[0]} | {
-            f"this − {name}": None if None in (values[0], value) else values[0] - value
+            f"this − {name}": None if values[0] is None or value is None else values[0] - value
             for name, value in zip(names[1:], values[1:], strict=True)
         }
         rows.append(found)

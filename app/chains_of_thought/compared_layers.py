@@ -198,8 +198,11 @@ def _lenses(store: Store, stream: Stream) -> Iterator[Quantity]:
         yield Quantity(
             f"KL(model ‖ lens), {row['kind']}{variant}",
             "nats",
-            *map(_known, (row["kl"], row["ci_low"], row["ci_high"], row["n_tokens"])),
-            of="tokens",
+            _known(row["kl"]),
+            _known(row["ci_low"]),
+            _known(row["ci_high"]),
+            _known(row["n_tokens"]),
+            "tokens",
         )
 
 
@@ -213,9 +216,13 @@ def _divergence(store: Store, stream: Stream) -> Iterator[Quantity]:
     for row in rows.to_dict("records"):
         about = MEASURES.get(row["measure"])
         yield Quantity(
-            *((row["measure"], "") if about is None else (about.label, about.axis)),
-            *map(_known, (row["value"], row["low"], row["high"], row["n_tokens"])),
-            of="tokens",
+            row["measure"] if about is None else about.label,
+            "" if about is None else about.axis,
+            _known(row["value"]),
+            _known(row["low"]),
+            _known(row["high"]),
+            _known(row["n_tokens"]),
+            "tokens",
         )
 
 
@@ -298,8 +305,9 @@ def _named(name: str, unit: str | None) -> tuple[str, str]:
 def _with_error(row: Mapping[str, Any], name: str, error: str, n: float | None, of: str, unit: str | None) -> Quantity:
     """A value with its standard error as a 95 % interval."""
     value, se = _known(row[name]), _known(row[error])
-    ends = (None, None) if value is None or se is None else (value - _SE * se, value + _SE * se)
-    return Quantity(*_named(name, unit), value, *ends, n, of)
+    if value is None or se is None:
+        return Quantity(*_named(name, unit), value, n=n, of=of)
+    return Quantity(*_named(name, unit), value, value - _SE * se, value + _SE * se, n, of)
 
 
 def _known(value: Any) -> float | None:

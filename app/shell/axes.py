@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 
 from app.shell.untrusted import for_markdown
-from app.shell.vocabulary import COLUMNS, METRICS
+from app.shell.vocabulary import METRICS
 from backend.importance.steered_effects import QUANTITIES
+from backend.store.geometry_columns import COLUMNS
 
 # Short names of sources.
 _FEATURES = "“Features and Logits” (Dawes 2025)"
@@ -161,7 +162,6 @@ TERMS = {
         " over the components."
     ),
     "cka": "Debiased linear centred kernel alignment of both models' residual streams: 1 alike up to rotation.",
-    "‖distilled − base‖ / ‖base‖": "Length of the difference of both residual streams at a token, mean over tokens.",
     "‖reasoner − base‖ / ‖base‖": "Length of the difference of both residual streams at a token, mean over tokens.",
     "kl(base ‖ reasoner)": "Σ p · ln(p / q) of what the logit lenses of both models read at the layer.",
     "kl(reasoner ‖ base)": "Σ p · ln(p / q) of what the logit lenses of both models read at the layer.",

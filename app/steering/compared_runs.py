@@ -54,6 +54,7 @@ def draw(here: Here, store: Store) -> None:
             now = selection.pick(
                 RUN, "Beside", options, elsewhere=here_too, show=lambda run: one_line(str(words.get(run, run)), 60)
             )
+    assert now is not None  # it is one of the options
     first, second = (Experiments(store.path).get(run) for run in (now, other))
     assert first is not None and second is not None  # both are kept
     _link(now, other)

@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 from app.shell import axes
 from app.shell.data_figure import DOOR, titles
 from app.shell.theme import blank
-from app.shell.vocabulary import COLUMNS, METRICS, column
+from app.shell.vocabulary import METRICS, column
 from backend.models.interventions import UNITS
+from backend.store.geometry_columns import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = [path for folder in ("app", "pages") for path in sorted((ROOT / folder).rglob("*.py"))]
