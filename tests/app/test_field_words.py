@@ -1,6 +1,7 @@
 """What stands on screen is in the field's words: one name for one thing."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 
@@ -27,7 +28,12 @@ INSTEAD = {
 AS_PUBLISHED = ("Baek & Tegmark", "Baek and Tegmark", "Name a base and a distilled model", "distilled only")
 
 
-def said() -> Iterator[tuple[str, str]]:
+@functools.cache
+def said() -> tuple[tuple[str, str], ...]:
+    return tuple(_said())
+
+
+def _said() -> Iterator[tuple[str, str]]:
     """Every text in app/ that is not a docstring, a key of a column or a comparison with a stored value."""
     for file in sorted((ROOT / "app").rglob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
