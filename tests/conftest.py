@@ -184,4 +184,5 @@ def pytest_unconfigure() -> None:
     """
     if "streamlit" in sys.modules:
         sys.modules["streamlit"].cache_resource.clear()
+    gc.unfreeze()
     gc.collect()
