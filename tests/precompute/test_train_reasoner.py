@@ -32,6 +32,22 @@ def loaded(tiny_folder):
     return load_model(str(tiny_folder("llama")))
 
 
+def run(recipe, tiny_folder, folder, say=lambda line: None, **how):
+    return train(load_model(str(tiny_folder("llama"))), recipe, folder, folder / "adapter", say=say, **how)
+
+
+def training_of(folder):
+    return json.loads((folder / "adapter" / "training.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_folder, tmp_path_factory):
+    """The folder of a training of all phases that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(RECIPE, tiny_folder, folder)
+    return folder
+
+
 @pytest.fixture
 def thinking(loaded):
     loaded.tokenizer.chat_template = reasoner_template(loaded.tokenizer.chat_template)
@@ -92,34 +108,25 @@ def test_the_second_phase_follows_the_first_with_its_own_examples_and_rate(think
         )
 
 
-def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tiny_folder, tmp_path):
-    def run(folder, say=lambda line: None, **how):
-        return train(load_model(str(tiny_folder("llama"))), RECIPE, folder, folder / "adapter", say=say, **how)
-
+def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(whole, tiny_folder, tmp_path):
     def stop(line):
         if line.startswith("step 4"):
             raise KeyboardInterrupt
 
-    assert run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped", stop, every=0)
-    assert run(tmp_path / "stopped")
-    whole, stopped = (
-        json.loads((tmp_path / name / "adapter" / "training.json").read_text()) for name in ("whole", "stopped")
-    )
-    assert stopped["steps"] == whole["steps"] and whole["steps"][-1][2] < whole["steps"][0][2]
-    assert whole["n_examples"] == 19 and whole["seconds"] > 0 and whole["base"] == str(tiny_folder("llama"))
-    assert (tmp_path / "whole" / "adapter" / "adapter_model.safetensors").is_file()
+        run(RECIPE, tiny_folder, tmp_path, stop, every=0)
+    assert run(RECIPE, tiny_folder, tmp_path)
+    unbroken, stopped = training_of(whole), training_of(tmp_path)
+    assert stopped["steps"] == unbroken["steps"] and unbroken["steps"][-1][2] < unbroken["steps"][0][2]
+    assert unbroken["n_examples"] == 19 and unbroken["seconds"] > 0 and unbroken["base"] == str(tiny_folder("llama"))
+    assert (whole / "adapter" / "adapter_model.safetensors").is_file()
 
 
-def test_the_checkpoint_of_a_recipes_first_phases_is_gone_on_from(tiny_folder, tmp_path):
-    def run(recipe, folder):
-        assert train(load_model(str(tiny_folder("llama"))), recipe, folder, folder / "adapter", say=lambda line: None)
-        return json.loads((folder / "adapter" / "training.json").read_text())
-
-    first = run(replace(RECIPE, phases=RECIPE.phases[:1]), tmp_path / "grown")
-    whole, grown = run(RECIPE, tmp_path / "whole"), run(RECIPE, tmp_path / "grown")
-    assert len(first["steps"]) == 3 and grown["steps"] == whole["steps"]
+def test_the_checkpoint_of_a_recipes_first_phases_is_gone_on_from(whole, tiny_folder, tmp_path):
+    assert run(replace(RECIPE, phases=RECIPE.phases[:1]), tiny_folder, tmp_path)
+    assert len(training_of(tmp_path)["steps"]) == 3
+    assert run(RECIPE, tiny_folder, tmp_path)
+    assert training_of(tmp_path)["steps"] == training_of(whole)["steps"]
 
 
 def test_drills_are_three_true_calculations_and_their_answer_is_the_last():
