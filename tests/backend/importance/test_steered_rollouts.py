@@ -25,6 +25,7 @@ PROMPT, TEXT = (
     "Let me think step by step. First, we need to add 12 and 30. So the answer is \\boxed{42}.",
 )
 N = 3
+SAMPLED = SamplingParameters(1.0, 1.0, 6)
 
 
 def unit(seed: int, d_model: int) -> np.ndarray:
@@ -64,7 +65,7 @@ def chunks(loaded) -> list[SteeredChunk]:
 @pytest.fixture(scope="module")
 def steering() -> Steering:
     randoms = tuple(Along(f"r{k}", unit(10 + k, 64)) for k in range(2))
-    return Steering(1, "chunk", "rms", 8.0, N, randoms, SamplingParameters(1.0, 1.0, 12), 4, seed=5)
+    return Steering(1, "chunk", "rms", 8.0, N, randoms, SAMPLED, 4, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_every_arm_has_every_sample_from_both_starts_and_the_same_seeds(written)
 
 def test_at_beta_0_all_arms_write_the_same_bit_for_bit(loaded, chunks, steering):
     for place in ("anchor", "chunk"):
-        for _, rows in continuations(loaded, chunks, replace(steering, beta=0.0, place=place)):
+        for _, rows in continuations(loaded, chunks[:1], replace(steering, beta=0.0, place=place)):
             for start in STARTS:
                 base, steered, random = (texts(rows, arm, start) for arm in ARMS)
                 assert base == steered == random
@@ -122,7 +123,7 @@ def test_the_base_arm_is_what_the_plain_sampler_writes_with_these_seeds(loaded, 
     cut = chunk.tokens[1]
     seeds = [row["seed"] for row in written[chunk.chunk_id] if row["arm"] == "base" and row["start"] == AFTER]
     wanted = [SampleRequest(str(k), "s", cut, seed) for k, seed in enumerate(seeds)]
-    drawn = sample(loaded, {"s": chunk.token_ids[:cut]}, wanted, SamplingParameters(1.0, 1.0, 12))
+    drawn = sample(loaded, {"s": chunk.token_ids[:cut]}, wanted, SAMPLED)
     plain = {one.request_id: len(one.token_ids) for one in drawn}
     own = [row["n_tokens"] for row in written[chunk.chunk_id] if row["arm"] == "base" and row["start"] == AFTER]
     assert [plain[str(k)] for k in range(N)] == own
