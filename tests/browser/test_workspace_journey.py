@@ -77,12 +77,10 @@ def test_find_compare_steer_and_keep_by_keyboard_alone(tab, live_server, steerab
     third = selected(tab)
     wait_for_choice(tab, "chunk", third)
 
-    tab.wait_for_timeout(2500)  # as a person does, who looks where it went
     tab.keyboard.press("u")
     wait_for_choice(tab, "chunk", second)
     expect(tab.locator(SELECTED)).to_have_attribute("data-id", second)
     expect(tab.locator('[class*="st-key-redo"] button').first).to_be_enabled()
-    tab.wait_for_timeout(2500)
     tab.keyboard.press("U")
     wait_for_choice(tab, "chunk", third)
 

@@ -24,7 +24,7 @@ def keyboard(shortcuts: list[Shortcut], on_key: Callable[[str], None]) -> None:
 
     def pressed() -> None:
         before, again = heard(key), None
-        for at, name in _presses(told(key, "keys")):
+        for at, name in _presses(told(key, "pressed")):
             if at > before:
                 try:
                     on_key(name)
@@ -33,7 +33,7 @@ def keyboard(shortcuts: list[Shortcut], on_key: Callable[[str], None]) -> None:
         if again is not None:
             raise again
 
-    _component()(key=key, data={"keys": listed, "heard": heard(key)}, on_keys_change=pressed)
+    _component()(key=key, data={"keys": listed, "heard": heard(key)}, on_pressed_change=pressed)
 
 
 def _presses(said: Any) -> list[tuple[float, str]]:

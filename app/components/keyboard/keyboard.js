@@ -1,7 +1,7 @@
 // All keys of the dashboard, and the sheet that shows them. Nothing else listens to the keys of the whole page.
 // data: {keys: [{keys: ["j", "k"], words, does}], heard}; does says who acts: "walk" (the reader: the first key goes forth, the second back), "search", "help",
 // or "python", which is told of the key.
-// Says to Python: trigger "keys" with {at, value: [[at, key], ...]}, all that were pressed after the last that Python has heard of (its at is
+// Says to Python: trigger "pressed" with {at, value: [[at, key], ...]}, all that were pressed after the last that Python has heard of (its at is
 // heard): of two messages on their way at once only the second arrives.
 const WALK = "anchorscope-walk", PATIENCE_MS = 8000, MOST = 20;
 const states = new WeakMap();
@@ -24,7 +24,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     else {
       state.last = Math.max((state.last ?? 0) + 1, Date.now());
       state.told = [...state.told.slice(1 - MOST), [state.last, event.key]];
-      setTriggerValue("keys", { at: state.last, value: state.told });
+      setTriggerValue("pressed", { at: state.last, value: state.told });
     }
   };
   state.listener = listener;

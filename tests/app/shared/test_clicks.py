@@ -97,10 +97,10 @@ def pressed(monkeypatch, session):
     keyboard.keyboard([], on_key)
 
     def press(said):
-        session["keyboard"] = SimpleNamespace(keys=said)
+        session["keyboard"] = SimpleNamespace(pressed=said)
         acted.clear()
         with suppress(RerunException):
-            drawn["on_keys_change"]()
+            drawn["on_pressed_change"]()
         keyboard.keyboard([], on_key)
         return list(acted), drawn["data"]["heard"]
 
