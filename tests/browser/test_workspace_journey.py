@@ -47,6 +47,15 @@ def opened(tab, link: str) -> None:
     expect(tab.locator("dialog.sheet")).to_be_attached()
 
 
+def at_rest(tab) -> list[float]:
+    """How far down each view of the dock stands, once that has stayed for a second."""
+    where, before = "[...document.querySelectorAll('[class*=st-key-dock_]')].map(one => one.offsetTop)", None
+    while (now := tab.evaluate(where)) != before:
+        before = now
+        tab.wait_for_timeout(1000)
+    return now
+
+
 def tab_to(tab, words: str) -> None:
     """Press Tab until the button of these words has the focus."""
     for _ in range(200):
@@ -92,8 +101,8 @@ def test_find_compare_steer_and_keep_by_keyboard_alone(tab, live_server, steerab
     tab.wait_for_url(re.compile("run="))
     expect(tab.locator(".streams .token").nth(3)).to_be_attached()
     run = chosen(tab)["run"]
-    tab.wait_for_timeout(3000)  # it is kept when it has ended
-    assert Experiments(steerable).get(run) is not None
+    while Experiments(steerable).get(run) is None:  # it is kept when it has ended
+        tab.wait_for_timeout(500)
     assert tab.url.split("?")[0].endswith("/chains_of_thought") and tab.foreign == []
 
 
@@ -135,20 +144,20 @@ def test_keys_1_to_9_put_views_into_the_dock_and_back_takes_them_out(tab, server
     expect(tab.locator(".st-key-dock_rollouts")).to_be_visible()
 
 
-def test_a_choice_draws_anew_what_depends_on_it_and_nothing_else(tab, server):
-    """What is drawn anew loses a mark that the test has put on its elements' data; the frame of a view stays."""
+def test_nothing_jumps_when_a_metric_or_a_chunk_is_chosen(tab, server):
     opened(tab, f"{server}/chains_of_thought?study=small&dock=metrics.neighbours&dock_arranged=columns")
     expect(tab.locator(".st-key-dock_neighbours")).to_contain_text("largest cosine")
     tab.evaluate("document.fonts.ready.then(() => null)")  # before, words take other room
-    tab.wait_for_timeout(1000)
-    heights = tab.evaluate("[...document.querySelectorAll('[class*=st-key-dock_]')].map(one => one.offsetTop)")
+    heights = at_rest(tab)
     bar = tab.get_by_role("combobox", name=re.compile("Metric"))
     bar.click()
     tab.get_by_role("option").nth(2).click()
     tab.wait_for_url(re.compile("metric="))
-    tab.keyboard.press("j")
-    after = tab.evaluate("[...document.querySelectorAll('[class*=st-key-dock_]')].map(one => one.offsetTop)")
-    assert heights == after  # nothing jumps
+    before = selected(tab)
+    tab.keyboard.press("k" if before.endswith("_0003") else "j")
+    expect(tab.locator(SELECTED)).not_to_have_attribute("data-id", before)
+    wait_for_choice(tab, "chunk", selected(tab))
+    assert at_rest(tab) == heights
 
 
 def test_a_click_on_the_map_of_the_dock_selects_and_stays(tab, server):
