@@ -23,7 +23,7 @@ def open_reader(tab, address: str) -> None:
     tab.goto(address)
     tab.get_by_role("link", name="Workspace").click()
     expect(tab.locator(SELECTED)).to_have_count(1)
-    expect(tab.locator("dialog.sheet")).to_be_attached()  # keys are listened to
+    expect(tab.locator("dialog.sheet[data-listening]")).to_be_attached()  # keys are listened to
 
 
 def put_into_the_dock(tab, view: str) -> None:

@@ -29,6 +29,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   };
   state.listener = listener;
   document.addEventListener("keydown", listener);
+  sheet.dataset.listening = "yes";
   return () => document.removeEventListener("keydown", listener); // this one: the next one may listen already
 }
 
