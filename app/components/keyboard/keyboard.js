@@ -12,8 +12,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   states.set(sheet, state);
   state.told = state.told.filter(([at]) => at > data.heard);
   write(sheet, data.keys);
-  document.removeEventListener("keydown", state.listener);
   const listener = (event) => {
+    if (!sheet.isConnected) { document.removeEventListener("keydown", listener); return; }
     if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event)) return;
     const found = data.keys.find((one) => one.keys.includes(event.key));
     if (!found || (sheet.open && found.does !== "help")) return;
@@ -27,10 +27,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
       setTriggerValue("pressed", { at: state.last, value: state.told });
     }
   };
-  state.listener = listener;
+  // At every new data this function runs again, but only after a while: what is taken away when the old data goes is missed until then.
+  document.removeEventListener("keydown", state.listener);
   document.addEventListener("keydown", listener);
+  state.listener = listener;
   sheet.dataset.listening = "yes";
-  return () => document.removeEventListener("keydown", listener); // this one: the next one may listen already
 }
 
 function isTyping(event) {

@@ -29,14 +29,15 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
     if (step && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); walk(root, view, step); }
   };
-  document.removeEventListener(WALK, view.onWalk); // this function runs again at every new data
   const onWalk = (event) => {
+    if (!root.isConnected) { document.removeEventListener(WALK, onWalk); return; }
     root.focus({ preventScroll: true });
     walk(root, view, event.detail);
   };
-  view.onWalk = onWalk;
+  // At every new data this function runs again, but only after a while: what is taken away when the old data goes is missed until then.
+  document.removeEventListener(WALK, view.onWalk);
   document.addEventListener(WALK, onWalk);
-  return () => document.removeEventListener(WALK, onWalk); // this one: the next one may listen already
+  view.onWalk = onWalk;
 }
 
 function draw(root, view, chunks) {
