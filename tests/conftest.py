@@ -17,6 +17,7 @@ import pytest
 from tests import had_once
 
 _MAIN = sys.modules["__main__"]
+os.fsync = lambda descriptor: None  # what a test writes need not outlive a power cut, and each wait for a disk is 4 ms
 TINY_VOCABULARY = 384
 TINY_CORPUS = [
     "Let me think step by step. First, we need to find the total cost of 3 apples and 4 pears.",
