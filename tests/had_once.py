@@ -42,6 +42,7 @@ def prepare() -> None:
     """Of the modules that the tests have imported."""
     if "streamlit.testing.v1" in sys.modules:
         _components()
+        _runs_of_scripts()
     if "backend.store.packed" in sys.modules:  # squeezed as far as can be, a small pack takes a second
         sys.modules["backend.store.packed"]._LEVELS = {"zstd": 1, "brotli": 1}
     if "backend.cot.answers" in sys.modules:
@@ -55,6 +56,22 @@ def _components() -> None:
     from streamlit.components.v2 import manifest_scanner
 
     manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
+
+
+def _runs_of_scripts() -> None:
+    """An AppTest asks a thousand times a second whether its script has ended, and each time takes the interpreter from
+    it: an eighth of what a page costs. It waits for the script's thread instead.
+    """
+    from streamlit.testing.v1 import local_script_runner
+
+    ask = local_script_runner.require_widgets_deltas
+
+    def wait(runner: local_script_runner.LocalScriptRunner, timeout: float = 3) -> None:
+        runner._script_thread.join(timeout)
+        if not runner.script_stopped():
+            ask(runner, 0)  # which ends it and says so
+
+    local_script_runner.require_widgets_deltas = wait
 
 
 def _judging_processes() -> None:
