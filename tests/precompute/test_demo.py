@@ -47,8 +47,12 @@ def reader(request, store):
     model = store.frame("SELECT * FROM models WHERE role = $role", role=request.param).iloc[0]
     loaded = load_model(model["name"])
     assert loaded.model_id == model["model_id"], "the shipped study was computed with other weights: build it anew"
-    known = set(store.cots_with_importance())
-    cot = next(cot for cot in store.tokenised_cots() if cot["model_id"] == loaded.model_id and cot["cot_id"] in known)
+    soonest = store.frame(
+        "SELECT c.cot_id FROM rollouts r JOIN cots c USING (cot_id) WHERE r.kind = 'resample' AND c.model_id = $model"
+        " GROUP BY c.cot_id, r.chunk_id ORDER BY max(r.n_tokens), r.chunk_id LIMIT 1",
+        model=loaded.model_id,
+    )["cot_id"].item()  # where the longest rollout of a chunk is the shortest: the least to draw again
+    cot = next(cot for cot in store.tokenised_cots() if cot["cot_id"] == soonest)
     return loaded, cot, store.chunks_of([cot["cot_id"]])[cot["cot_id"]]
 
 
@@ -164,7 +168,7 @@ def test_activations_are_those_of_the_model_to_float16(store, study, reader):
 @pytest.mark.embedded
 def test_curves_are_those_of_the_model_along_the_stored_directions(store, study, reader):
     loaded, cot, chunks = reader
-    chunk = chunks[len(chunks) // 2]
+    chunk = min(chunks[1:], key=lambda chunk: chunk["token_end"] - chunk["token_start"])
     rows = store.frame(
         "SELECT * FROM directions WHERE model_id = $model AND layer = $layer AND coalesce(chunk_id, $chunk) = $chunk"
         " AND direction_id IN (SELECT direction_id FROM kl_curves) ORDER BY direction_id",
@@ -233,14 +237,17 @@ def test_rollouts_come_out_again_from_their_seeds(store, study, reader):
 
 @pytest.mark.embedded
 def test_a_chain_of_thought_comes_out_again_from_its_seed(store, study, reader):
-    loaded, cot, _ = reader
-    question = store.frame("SELECT question FROM problems WHERE problem_id = $p", p=cot["problem_id"])[
-        "question"
-    ].item()
-    asked = ((cot["problem_id"], question),)
+    loaded, _, _ = reader
+    asked = store.frame(
+        "SELECT problem_id, question FROM cots JOIN problems USING (problem_id) WHERE model_id = $model GROUP BY ALL"
+        " ORDER BY max(length(text || coalesce(after_text, ''))), problem_id LIMIT 1",
+        model=loaded.model_id,
+    )  # the problem whose longest chain is the shortest
+    ((problem, question),) = asked.itertuples(index=False)
+    asked = ((problem, question),)
     task = cots.Task(("u",), asked, BOXED, study.sampling, study.seed, 128, "model", loaded.dtype)
     ((_, written),) = cots.write_cots(loaded, task)
     texts = [sample["text"] for sample in written.cots]
     own = "SELECT text FROM cots WHERE problem_id = $p AND model_id = $m ORDER BY sample"
-    stored = store.frame(own, p=cot["problem_id"], m=loaded.model_id)
+    stored = store.frame(own, p=problem, m=loaded.model_id)
     assert sum(a == b for a, b in zip(texts, stored["text"], strict=True)) >= len(texts) - 1
