@@ -108,7 +108,7 @@ def difference(rows: pd.DataFrame, base: str, distilled: str) -> pd.DataFrame:
 def draw_arcs(links: Links) -> None:
     """The text with its links beside it."""
     shown = links.shown
-    arcs(links.chunks, shown, unit=links.unit, selected=links.selected, on_chunk=chosen_chunk.go)
+    arcs(links.chunks, shown, unit=links.unit, selected=links.selected, on_chunk=chosen_chunk.go_along)
     n = int(links.pairs["value"].notna().sum())
     below = int((~links.pairs["is_found"] & links.pairs["value"].notna()).sum())
     strongest = "the strongest here" if links.is_of_chain else "the study's strongest"

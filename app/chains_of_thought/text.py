@@ -29,7 +29,7 @@ def draw(here: Here, store: Store) -> None:
             help="Set what stands between dollar signs, in backslashed brackets or in a box as formulas. All else stays"
             " the text it is; so does a formula with a command that is not known here.",
         )
-    reader(coloured.chunks, shown, selected=selected, on_chunk=chosen_chunk.go, with_formulas=with_formulas)
+    reader(coloured.chunks, shown, selected=selected, on_chunk=chosen_chunk.go_along, with_formulas=with_formulas)
     if shown:
         data_figure(
             profile(coloured.chunks, shown, selected=selected),

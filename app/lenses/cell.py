@@ -84,7 +84,7 @@ def draw_text(here: Here, store: Store) -> None:
         return
     tags = selection.checked(chunk_colours.TAGS, store.tag_sources()) or ""
     coloured = chunk_colours.chunks(store, here.chunk.cot, tags, None, None)
-    reader(coloured, None, selected=here.chunk.chunk, on_chunk=chosen_chunk.go)
+    reader(coloured, None, selected=here.chunk.chunk, on_chunk=chosen_chunk.go_along)
 
 
 def _goer(shown: Shown) -> Callable[[str], None]:

@@ -58,6 +58,11 @@ def go(chunk: str) -> None:
     selection.choose({PROBLEM: None, COT: None, CHUNK: chunk})
 
 
+def go_along(chunk: str) -> None:
+    """Select another chunk of the chain that is open: what shows the chain alone stays as it is drawn."""
+    selection.choose({CHUNK: chunk})
+
+
 def _named(store: Store) -> ChosenChunk | None:
     if chunk := selection.get(CHUNK):
         found = store.chunk_place(chunk)

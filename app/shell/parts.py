@@ -8,7 +8,7 @@
 4. While a page is still being drawn nothing is known of it yet, and it runs again as a whole.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -73,6 +73,11 @@ def outdated(values: Mapping[str, str]) -> list[str] | None:
     if PAGE not in _drawn():
         return None
     return [part for part, drawn in _drawn().items() if drawn != _with(drawn, values)]
+
+
+def has_read(part: str, names: Collection[str]) -> bool:
+    """Whether the part has read all these choices."""
+    return _drawn().get(part, {}).keys() >= set(names)
 
 
 def wait_for(parts: list[str]) -> None:

@@ -90,11 +90,19 @@ def _redraw() -> None:
     outdated = parts.outdated(_state())
     if not outdated:
         return  # what runs after a callback in any case is enough
-    if parts.PAGE not in outdated:
-        parts.wait_for(outdated)
-        st.rerun(outdated)
-    elif parts.is_alone():
+    if parts.PAGE not in outdated or parts.is_alone():
+        _run_again(outdated)
+
+
+def _run_again(outdated: list[str]) -> NoReturn:
+    """Draw these parts anew; the page, where it is among them. What reads all choices comes last: others may complete
+    them.
+    """
+    if parts.PAGE in outdated:
         st.rerun()
+    outdated.sort(key=lambda part: parts.has_read(part, FIELDS))
+    parts.wait_for(outdated)
+    st.rerun(outdated)
 
 
 def part(name: str, draw: Callable[[], None]) -> None:
@@ -106,8 +114,8 @@ def part(name: str, draw: Callable[[], None]) -> None:
             draw()
         if parts.is_last():
             publish()
-            if parts.outdated(_state()):  # by what the part itself did
-                st.rerun()
+            if outdated := parts.outdated(_state()):  # by what a part itself did
+                _run_again(outdated)
 
     keys.fragment(noted, key=key)()
 

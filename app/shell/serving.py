@@ -20,6 +20,7 @@ nothing of Streamlit is replaced here.
 """
 
 import base64
+import gc
 import hashlib
 import importlib
 import re
@@ -135,3 +136,5 @@ async def reading_ahead(_server: object) -> AsyncIterator[None]:
 def _import_pages() -> None:
     importlib.import_module(module("app.entry"))
     importlib.import_module(module("app.views")).registered()
+    gc.collect()
+    gc.freeze()  # Streamlit collects garbage after every run: it need not look through all that was imported, each time

@@ -4,6 +4,7 @@ import pytest
 from streamlit.runtime.scriptrunner import RerunData, RerunException
 
 from app import views
+from app.shared import chosen_chunk
 from app.shell import fields, parts, selection
 
 views.registered()  # declares every choice
@@ -75,6 +76,32 @@ def test_who_shows_the_whole_selection_is_drawn_anew_at_every_choice(session):
     parts.end(values)
     selection.choose(map_method="pca_2d")
     assert parts.outdated(values) == ["links"]
+
+
+def test_who_shows_the_whole_selection_is_drawn_after_those_who_may_complete_it(session, monkeypatch):
+    values, again = session["selection"], []
+    monkeypatch.setattr(selection.st, "rerun", again.append)
+    parts.begin()
+    with parts.noting("links", values):
+        selection.values()
+    for name in ("chain", "metric"):
+        with parts.noting(name, values):
+            selection.get("chunk")
+    parts.end(values)
+    selection.choose(chunk="c1")
+    selection.redraw()
+    assert again == [["chain", "metric", "links"]]
+
+
+def test_another_chunk_of_the_open_chain_is_no_news_to_who_shows_the_chain_alone(session):
+    values = session["selection"]
+    selection.choose(problem="p", cot="c", chunk="c1")
+    parts.begin()
+    with parts.noting("bar", values):
+        selection.get("cot")
+    parts.end(values)
+    chosen_chunk.go_along("c2")
+    assert parts.outdated(values) == [] and selection.get("chunk") == "c2"
 
 
 def test_a_part_that_was_cut_off_is_drawn_anew_whatever_it_had_read(page):
