@@ -44,10 +44,10 @@ def draw(here: Here, store: Store) -> None:
         say(no_rollouts(store.coverage().iloc[0], store.path, has_tokens=bool(has_tokens)))
         return
     name, _, convention = choice.partition(":")
-    unit = metric(name).unit
+    shown = metric(name)
     with views.controls():
         threshold = selection.pick_decimal(
-            THRESHOLD, f"A chunk is an anchor from this importance on ({unit})", step=0.05
+            THRESHOLD, f"A chunk is an anchor from this importance on ({shown.unit})", step=0.05
         )
     accuracy = next(
         (one for one in choices if one.startswith("counterfactual_accuracy:")), "counterfactual_accuracy:all"
@@ -62,7 +62,8 @@ def draw(here: Here, store: Store) -> None:
     known = None if base.empty or pd.isna(base["accuracy"].iloc[0]) else float(base["accuracy"].iloc[0])
     words = "" if known is None else f"base accuracy {known:.0%}, n = {int(base['n'].iloc[0])} CoTs (dashed)"
     data_figure(
-        accuracy_and_importance(rows, metric(name), Beside(known, words, threshold), selected=where.chunk),
+        accuracy_and_importance(rows, shown, Beside(known, words, threshold), selected=where.chunk),
+        words={shown.unit: f"{shown.label}. {shown.meaning}"},
         key=key,
         on_select=lambda: go_to_clicked(key, rows["chunk_id"]),
         selection_mode="points",

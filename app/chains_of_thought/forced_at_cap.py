@@ -41,8 +41,10 @@ def draw(here: Here, store: Store) -> None:
     ).partition(":")
     rows, key = store.with_and_without(name, convention), keys.of("with_and_without")
     st.markdown(f"**All chunks of the study: {metric_choice(f'{name}:{convention}')}**")
+    shown = metric(name)
     data_figure(
-        with_and_without(rows, metric(name), selected=where.chunk),
+        with_and_without(rows, shown, selected=where.chunk),
+        words={shown.unit: f"{shown.label}. {shown.meaning}"},
         key=key,
         on_select=lambda: go_to_clicked(key, rows["chunk_id"]),
         selection_mode="points",

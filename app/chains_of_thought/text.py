@@ -33,6 +33,7 @@ def draw(here: Here, store: Store) -> None:
     if shown:
         data_figure(
             profile(coloured.chunks, shown, selected=selected),
+            words={shown.unit: f"{shown.label}. {shown.meaning}"},
             key=key,
             on_select=lambda: go_to_clicked(key, coloured.chunks["chunk_id"]),
             selection_mode="points",

@@ -87,7 +87,14 @@ def draw(here: Here, store: Store) -> None:
         path=found.points[found.points["cot_id"] == where.cot],
         selected=where.chunk,
     )
-    data_figure(figure, key=key, on_select=lambda: taken(key, found.points), config={"scrollZoom": True})
+    colour = found.chosen.colour
+    data_figure(
+        figure,
+        words={colour.label: searched.meaning(colour)},
+        key=key,
+        on_select=lambda: taken(key, found.points),
+        config={"scrollZoom": True},
+    )
     caption(found.chosen, found.points)
 
 

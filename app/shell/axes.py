@@ -1,19 +1,21 @@
 """What stands along an axis or a scale of colour, with formula and source: one text for one term, in every figure.
 
 An axis is titled by terms: "KL(steered ‖ unsteered), nats, log scale" has two. Those of the registries (metrics,
-geometry columns) bring their own words; all others stand here. Of two terms that could stand at one place the longer
-one counts.
+geometry columns) bring their own words; all others stand here, but those of one figure alone, which it brings itself
+(`data_figure`). Of two terms that could stand at one place the figure's own counts, then the longer one.
 """
 
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 
 from app.shell.untrusted import for_markdown
 from app.shell.vocabulary import METRICS
 from backend.importance.steered_effects import QUANTITIES
 from backend.store.geometry_columns import COLUMNS
+
+Own = tuple[tuple[str, str], ...]  # terms of one figure, in small letters, and their words
 
 # Short names of sources.
 _FEATURES = "“Features and Logits” (Dawes 2025)"
@@ -252,15 +254,15 @@ def plain(title: str) -> str:
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", title))).strip()
 
 
-def terms_of(title: str) -> list[str]:
+def terms_of(title: str, own: Own = ()) -> list[str]:
     """The terms of a title that have words, in the order in which they stand in it."""
-    return list(_written(title))
+    return list(_written(title, own))
 
 
-def _written(title: str) -> dict[str, str]:
+def _written(title: str, own: Own) -> dict[str, str]:
     """The same, and how each is written there, which but for capitals is as it stands here."""
     found, rest = list[tuple[int, str, str]](), plain(title)
-    for term, pattern in _patterns():
+    for term, pattern in (*_by_length(term for term, _ in own), *_patterns()):
         if (match := pattern.search(rest)) is not None:
             found.append((match.start(), term, match[0]))
             rest = pattern.sub(lambda match: "\0" * len(match[0]), rest)
@@ -268,10 +270,16 @@ def _written(title: str) -> dict[str, str]:
 
 
 @lru_cache(maxsize=512)
-def explained(titles: tuple[str, ...]) -> str:
+def explained(titles: tuple[str, ...], own: Own = ()) -> str:
     """What the titles' terms mean, each once, in Markdown; empty where none has words."""
-    terms = {term: written for title in titles for term, written in _written(title).items()}
-    return "\n\n".join(f"**{for_markdown(terms[term])}**: {for_markdown(meaning(term), 600)}" for term in terms)
+    terms = {term: written for title in titles for term, written in _written(title, own).items()}
+    words = {**_words(), **dict(own)}
+    return "\n\n".join(f"**{for_markdown(terms[term])}**: {for_markdown(words[term], 600)}" for term in terms)
+
+
+def own_words(words: Mapping[str, str]) -> Own:
+    """A figure's own words, by terms as its titles have them; of those that say nothing none."""
+    return tuple((plain(term).lower(), said) for term, said in words.items() if plain(term) and said)
 
 
 def meaning(term: str) -> str:
@@ -300,8 +308,12 @@ def _registered() -> Iterator[tuple[str, str]]:
 
 @cache
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
+    return _by_length(_words())
+
+
+def _by_length(terms: Iterable[str]) -> list[tuple[str, re.Pattern[str]]]:
     """The longest term first."""
-    return [(term, _pattern(term)) for term in sorted(_words(), key=lambda term: (-len(term), term))]
+    return [(term, _pattern(term)) for term in sorted(terms, key=lambda term: (-len(term), term))]
 
 
 def _pattern(term: str) -> re.Pattern[str]:
@@ -310,6 +322,6 @@ def _pattern(term: str) -> re.Pattern[str]:
     return re.compile(before + re.escape(term) + after, re.IGNORECASE)
 
 
-def without_words(titles: Iterable[str]) -> set[str]:
+def without_words(titles: Iterable[str], own: Own = ()) -> set[str]:
     """Titles of which no term has words."""
-    return {plain(title) for title in titles if plain(title) and not terms_of(title)}
+    return {plain(title) for title in titles if plain(title) and not terms_of(title, own)}

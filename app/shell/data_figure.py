@@ -1,6 +1,6 @@
 """Figures of data, in one way: below each stands what its axes and scales of colour mean."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import plotly.graph_objects as go
@@ -12,14 +12,17 @@ _SCALES = ("contour", "heatmap", "histogram2d", "surface")  # traces that may ha
 DOOR = "Axes"
 
 
-def data_figure(figure: go.Figure, **how: Any) -> Any:
-    """`st.plotly_chart` of the figure, `how` as there; words for its axes stand behind a sign below it."""
-    words = axes.explained(tuple(dict.fromkeys(titles(figure))))
-    if not words:
+def data_figure(figure: go.Figure, *, words: Mapping[str, str] | None = None, **how: Any) -> Any:
+    """`st.plotly_chart` of the figure, `how` as there; words for its axes stand behind a sign below it.
+
+    `words` are those of terms that mean something of their own in this figure, as its titles have them.
+    """
+    said = axes.explained(tuple(dict.fromkeys(titles(figure))), axes.own_words(words or {}))
+    if not said:
         return st.plotly_chart(figure, **how)
     with st.container(gap=None):
         drawn = st.plotly_chart(figure, **how)
-        st.caption(DOOR, help=words)
+        st.caption(DOOR, help=said)
     return drawn
 
 

@@ -96,9 +96,9 @@ def every_axis_has_words(monkeypatch):
     """Whatever a page of the test draws: the title of each axis and scale of colour has a term that is explained."""
     untold, explained = set(), axes.explained
 
-    def noted(titles):
-        untold.update(axes.without_words(titles))
-        return explained(titles)
+    def noted(titles, own):
+        untold.update(axes.without_words(titles, own))
+        return explained(titles, own)
 
     monkeypatch.setattr(axes, "explained", noted)
     yield
