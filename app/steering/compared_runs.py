@@ -42,19 +42,18 @@ def draw(here: Here, store: Store) -> None:
     assert other is not None  # the view is drawn only then
     kept = _kept(store)
     kinds, words = kept.set_index("experiment_id")["kind"], kept.set_index("experiment_id")["sentence"]
-    options = [run for run in kept["experiment_id"] if run != other and kinds[run] == kinds.get(other)]
     st.markdown("**This run, and the " + ("pinned one**" if other == selection.get(pinned.PINNED_RUN) else "other**"))
-    if not options:
-        st.caption("No other run of its kind is kept here.")
-        return
     now = selection.get(RUN)
-    with views.controls():
-        if now not in options:
-            here_too = [] if now is None else [now]
-            now = selection.pick(
-                RUN, "Beside", options, elsewhere=here_too, show=lambda run: one_line(str(words.get(run, run)), 60)
-            )
-    assert now is not None  # it is one of the options
+    if now is None:
+        options = [run for run in kept["experiment_id"] if run != other and kinds[run] == kinds.get(other)]
+        if not options:
+            st.caption("No other run of its kind is kept here.")
+            return
+        with views.controls():
+            now = selection.pick(RUN, "Beside", options, show=lambda run: one_line(str(words.get(run, run)), 60))
+    elif Experiments(store.path).get(now) is None:  # no other stands in for what somebody opened
+        st.caption("The open run is not kept yet, or not here: the two stand side by side once it is.")
+        return
     first, second = (Experiments(store.path).get(run) for run in (now, other))
     assert first is not None and second is not None  # both are kept
     _link(now, other)
@@ -113,12 +112,12 @@ def _measured(first: live.Run | None, second: live.Run | None) -> None:
         _table(arms(one["arms"], two["arms"], called_arms), "compared_arms")
         _table(effects(one["comparisons"], two["comparisons"], called_arms), "compared_effects")
         _say("Arms of one run share random numbers; the two runs do not unless their seeds and texts are the same")
-    elif "arms" in one and "arms" in two:
+    elif all("arms" in run and "comparisons" not in run for run in (one, two)):
         _table(texts(one, two), "compared_texts")
         _table(along_the_text(one["arms"], two["arms"]), "compared_tokens")
         _say("Along the text: position by position, whatever stands there; KL(steered ‖ unsteered) of each, nats")
     else:
-        st.caption("Runs of two kinds have no number in common.")
+        st.caption("Runs of two kinds, as one text and many continuations, have no number in common.")
 
 
 def _say(words: str) -> None:

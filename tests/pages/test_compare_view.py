@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.shell.vocabulary import RUN_KINDS
 from backend.store.experiments import Experiments
 from backend.store.store import Store
 from tests.pages.conftest import words
@@ -69,7 +70,6 @@ def test_more_than_two_chains_stand_side_by_side_and_strangers_of_a_link_are_lef
 def test_a_pinned_run_stands_beside_the_open_one_with_what_differs_and_a_way_in(opened, whole):
     kept = Experiments(whole).history(limit=99)
     streams = kept.loc[kept["kind"] == "stream", "experiment_id"].tolist()
-    many = kept.loc[kept["kind"] == "continue", "experiment_id"].iloc[0]
     test = opened("chains_of_thought", whole, dock="compare", run=streams[0], pinned_run=streams[1])
     assert not test.exception and "a run" in words(test)
     shown = tables(test)
@@ -77,10 +77,25 @@ def test_a_pinned_run_stands_beside_the_open_one_with_what_differs_and_a_way_in(
     along = shown["token", "this wrote", "the other wrote", "this", "the other", "difference"]
     assert along["difference"].tolist() == [0, 0, 0] and len(along) == 3  # both wrote the same
 
-    test.session_state["selection"].update(run=many)
-    test.run()  # of another kind: one of the pinned one's kind stands there, and the open run stays selected
-    assert not test.exception and test.session_state["selection"]["run"] == many
 
-    test.session_state["selection"].update(pinned_run=many, run=streams[0])
-    test.run()
+def test_two_runs_of_two_kinds_are_those_that_are_compared_and_no_third_one(opened, whole):
+    kept = Experiments(whole).history()
+    many = next(row.experiment_id for row in kept.itertuples() if row.kind == "continue")
+    third, one = (row.experiment_id for row in kept.itertuples() if row.kind == "stream")
+    ways = ({"second_run": one}, {"pinned_run": one}, {"second_run": many, "pinned_run": third})
+    for link, opens in zip(ways, (many, many, one), strict=True):
+        test = opened("chains_of_thought", whole, dock="compare", run=opens, **link)
+        settings = tables(test)["setting", "this", "the other"].set_index("setting")
+        kinds = [RUN_KINDS["continue"], RUN_KINDS["stream"]][:: 1 if opens == many else -1]
+        assert not test.exception and settings.loc["kind", ["this", "the other"]].tolist() == kinds
+        assert "Runs of two kinds" in words(test) and test.session_state["selection"]["run"] == opens
+        assert not any(box.label == "Beside" for box in test.selectbox)
+    test = opened("chains_of_thought", whole, dock="compare", run="nobody", pinned_run=one)
+    assert "The open run is not kept yet" in words(test)
+
+
+def test_without_an_open_run_one_of_the_pinned_one_s_kind_is_offered(opened, whole):
+    kept = Experiments(whole).history()
+    many = next(row.experiment_id for row in kept.itertuples() if row.kind == "continue")
+    test = opened("chains_of_thought", whole, dock="compare", pinned_run=many)
     assert not test.exception and "No other run of its kind" in words(test)
