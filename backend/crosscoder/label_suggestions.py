@@ -55,17 +55,18 @@ def names_of(peaks: pd.DataFrame, features: pd.DataFrame) -> dict[int, str]:
 
     `peaks` are rows of `DictionaryQueries.peak_tokens`. It is counted, not understood: whoever shows it says so.
     """
-    known = peaks.set_index("feature")
+    known = {row.feature: row for row in peaks.itertuples()}
     found: dict[int, str] = {}
-    for row in features[features["feature"].isin(known.index)].itertuples():
-        own = known.loc[row.feature]
+    for row in features[["feature", "top_category", "top_category_lift"]].itertuples():
+        if (own := known.get(row.feature)) is None:
+            continue
         counted = Counter[str]()
-        for token, count in zip(own["tokens"], own["counts"], strict=True):
+        for token, count in zip(own.tokens, own.counts, strict=True):
             counted[seen(token)] += int(count)
         parts = [
-            f"“{token}” {count} of {int(own['n_examples'])}" for token, count in counted.most_common(_SHOWN_TOKENS)
+            f"“{token}” {count} of {int(own.n_examples)}" for token, count in counted.most_common(_SHOWN_TOKENS)
         ]
-        promoted = own["promoted"] if isinstance(own["promoted"], list | np.ndarray) else []
+        promoted = own.promoted if isinstance(own.promoted, list | np.ndarray) else []
         if shown := list(dict.fromkeys(f"“{token.strip()}”" for token in promoted if token.strip()))[:_SHOWN_TOKENS]:
             parts.append(f"promotes {', '.join(shown)}")
         if isinstance(row.top_category, str):
