@@ -17,6 +17,7 @@ _LETTER = 6.5  # pixels of one letter in a cell
 _INVISIBLE = "rgba(0,0,0,0)"
 MOST_WORDED = 48  # columns whose cells bear a word
 GREYED = "rgba(128,128,128,0.55)"
+HATCHED = "rgba(255,255,255,0.45)"  # between the strokes
 
 
 class LensCell(TypedDict):
@@ -50,6 +51,7 @@ def lens_heat(
     bounds: tuple[float, float],
     ticks: Mapping[float, str],
     greyed: Sequence[int] = (),
+    unmeasured: Sequence[int] = (),
     selected: tuple[int, int] | None = None,
     view: str = "",
 ) -> go.Figure:
@@ -57,7 +59,7 @@ def lens_heat(
     scale of two signs. What has not come yet is empty.
 
     A heat map takes no clicks: invisible marks above its cells do, with `layer.column` as customdata. Rows in `greyed`
-    are covered with grey. `selected` is (layer, column).
+    are covered with grey, those in `unmeasured` are hatched. `selected` is (layer, column).
     """
     if cells.empty:
         return blank("There is nothing to read here yet")
@@ -88,6 +90,7 @@ def lens_heat(
             **({"tickvals": list(ticks), "ticktext": list(ticks.values())} if ticks else {}),
         },
     )
+    _hatch(figure, unmeasured, (x[0] - 0.5, x[-1] + 0.5))
     _add_marks(figure, cells, axis)
     for layer in greyed:
         figure.add_hrect(y0=layer - 0.5, y1=layer + 0.5, fillcolor=GREYED, line={"width": 0})
@@ -117,6 +120,26 @@ def _scale(bounds: tuple[float, float], low_is_sure: bool) -> dict[str, Any]:
 def _frame(figure: go.Figure, layer: int, column: int) -> None:
     edge = {"x0": column - 0.5, "x1": column + 0.5, "y0": layer - 0.5, "y1": layer + 0.5}
     figure.add_shape(type="rect", **edge, line={"color": ACCENT, "width": 3})
+
+
+def _hatch(figure: go.Figure, layers: Sequence[int], reach: tuple[float, float]) -> None:
+    """Cover layers with strokes, one outline each, in one trace."""
+    outlines_x, outlines_y = list[float | None](), list[float | None]()
+    for layer in layers:
+        outlines_x += [reach[0], reach[1], reach[1], reach[0], None]
+        outlines_y += [layer - 0.5, layer - 0.5, layer + 0.5, layer + 0.5, None]
+    if outlines_x:
+        figure.add_scatter(
+            x=outlines_x,
+            y=outlines_y,
+            mode="none",
+            fill="toself",
+            fillcolor=HATCHED,
+            fillpattern={"shape": "/", "size": 6, "solidity": 0.35, "fgcolor": GREYED, "bgcolor": HATCHED},
+            name="not measured",
+            hoverinfo="skip",
+            showlegend=False,
+        )
 
 
 def _cut(word: str, room: int) -> str:

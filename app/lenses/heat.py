@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app.figures.lenses import MOST_WORDED, lens_heat
-from app.lenses.reading import Shown, read
+from app.lenses.reading import Shown, cost_lines, read
 from app.shared import chosen_chunk, chosen_stream, parting, text_source, views
 from app.shared.chosen_stream import LAYER, MODEL
 from app.shared.clicks import marks
@@ -63,6 +63,7 @@ def draw(here: Here, store: Store) -> None:
             bounds=_bounds(shown, quantity, values),
             ticks=_ticks(quantity, shown.asked.is_difference),
             greyed=greyed_layers(shown),
+            unmeasured=unmeasured_layers(shown),
             selected=(chosen.layer, place_number(chosen.place, chosen.column, is_chunk))
             if chosen is not None
             else None,
@@ -76,6 +77,7 @@ def draw(here: Here, store: Store) -> None:
     st.caption(definition(shown, quantity, target))
     if chosen is not None:
         parting.caption(store, shown.asked.models[-1].choice.model_id, chosen.layer)
+    cost_lines(shown)
 
 
 def coloured(here: Here) -> tuple[Quantity, int]:
@@ -176,10 +178,27 @@ def _window(shown: Shown, chosen: Cell | None) -> range:
 def greyed_layers(shown: Shown) -> list[int]:
     """Layers at which a lens of the map shows no gain over the token-frequency baseline, where that was measured."""
     found: set[int] = set()
-    for rows, under in zip(shown.quality, shown.asked.lenses, strict=True):
-        own = rows[(rows["lens_id"] == (under.lens_id or under.kind)) & (rows["positions"] == ALL)]
+    for own in _measured(shown):
         found |= set(own.loc[own["gain_low"] <= 0, "layer"])
     return sorted(found)
+
+
+def unmeasured_layers(shown: Shown) -> list[int]:
+    """Layers at which the gain of a lens of the map is not known, where it is at others; neither that of a layer that
+    is greyed for another lens, nor the last, which is the model itself."""
+    found: set[int] = set()
+    for own in _measured(shown):
+        known = set(own.loc[own["gain_low"].notna(), "layer"])
+        found |= set(range(shown.grids[-1].n_layers - 1)) - known if known else set()
+    return sorted(found - set(greyed_layers(shown)))
+
+
+def _measured(shown: Shown) -> list[pd.DataFrame]:
+    """The quality of each lens of the map, over all positions, one row a layer where it was measured."""
+    return [
+        rows[(rows["lens_id"] == (under.lens_id or under.kind)) & (rows["positions"] == ALL)]
+        for rows, under in zip(shown.quality, shown.asked.lenses, strict=True)
+    ]
 
 
 def _joined(layers: Sequence[int]) -> str:
@@ -278,6 +297,11 @@ def definition(shown: Shown, quantity: Quantity, target: int) -> str:
         words += (
             f" Grey: layers {_joined(greyed)}, where on held-out problems this lens is no better than the frequencies"
             " of tokens alone: what it says there is not of this text."
+        )
+    if unmeasured := unmeasured_layers(shown):
+        words += (
+            f" Hatched: layers {_joined(unmeasured)}, where this lens was not measured: whether it is better than these"
+            " frequencies there is not known."
         )
     return (
         f"{lens.label}, {lens.formula}: {lens.words} {shown.asked.cut.words} A cell says which token comes next, as"

@@ -289,7 +289,6 @@ def _has_picture(status: Status) -> bool:
 
 def _watch(wanted: Asked, statuses: list[Status]) -> None:
     """How far the maps are; the page is drawn anew as rows of them come, where tokens are looked at, and at the end."""
-    cost_lines(wanted, statuses)
     under_way = [status for status in statuses if not status.ended]
     if not under_way:
         return
@@ -312,9 +311,9 @@ def _n_rows(statuses: list[Status]) -> int:
     return sum(len(window["rows"]) for status in statuses for window in status.result.get("windows", {}).values())
 
 
-def cost_lines(wanted: Asked, statuses: list[Status]) -> None:
+def cost_lines(shown: Shown) -> None:
     """What each map took, beside the time of its matrix products alone."""
-    for model, status in zip(wanted.models, statuses, strict=True):
+    for model, status in zip(shown.asked.models, shown.statuses, strict=True):
         first = (status.result.get("first") or status.result["means"])["seconds"]
         said = f"{one_line(model.name, 60)}: first picture after {number(first)} s"
         if cost := status.result.get("cost"):

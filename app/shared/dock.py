@@ -116,8 +116,10 @@ def _draw(title: str, own: Sequence[View], here: Here) -> None:
     with keys.within(f"dock {own[0].name}"), selection.own_stand_ins() as instead:
         head = st.container(horizontal=True, vertical_alignment="center", gap="small")
         head.markdown(f"**{title}**", width="content")
+        above = st.container()  # what is said there is known once the views are drawn
         with cornered(head), obeying_the_bar():
             for number, view in enumerate(own):
                 views.show(view, here, quiet=number > 0)
-        for name, wanted, drawn in dict.fromkeys(instead):
-            show(one_line(f"Not here: {FIELDS[name].before}{wanted}. Shown: {drawn}.", 300))
+        with above:
+            for name, wanted, drawn in dict.fromkeys(instead):
+                show(one_line(f"Not here: {FIELDS[name].before}{wanted}. Shown: {drawn}.", 300))

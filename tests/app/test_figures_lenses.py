@@ -75,6 +75,14 @@ def test_greyed_layers_are_covered_and_the_selected_cell_is_framed():
     assert (shapes[2].x0, shapes[2].x1, shapes[2].y0) == (11.5, 12.5, 0.5)
 
 
+def test_layers_that_were_not_measured_are_hatched_and_take_no_clicks():
+    figure = heat(unmeasured=[0, 2])
+    hatched = figure.data[1]
+    assert hatched.fillpattern.shape == "/" and hatched.hoverinfo == "skip"
+    assert [y for y in hatched.y if y is not None] == [-0.5, -0.5, 0.5, 0.5, 1.5, 1.5, 2.5, 2.5]
+    assert not any(one.fillpattern.shape for one in heat().data if one.type == "scatter")
+
+
 def test_a_map_of_nothing_says_so():
     assert "nothing to read" in heat(cells().head(0)).layout.annotations[0].text
 

@@ -63,7 +63,8 @@ def test_the_map_begins_with_the_last_token_of_each_chunk(opened, study, drawn):
     cells, columns, how = drawn[-1]
     assert how["n_layers"] == 4 and how["axis"] == "chunk" and how["selected"] == (2, 1)
     assert len(cells) == 4 * len(columns) and cells["value"].between(0, 1).all()
-    assert "GFLOP of matrix products" in words(test) and "first picture after" in words(test)
+    said = "\n".join(str(getattr(one, "value", "")) for one in test.main)
+    assert "GFLOP of matrix products" in said and said.index("Words are the top") < said.index("first picture after")
 
 
 def test_the_cells_are_those_that_the_worker_finds(opened, study, drawn, tiny):
@@ -220,6 +221,17 @@ def test_layers_that_are_no_better_than_token_frequencies_are_greyed_and_said(op
     assert drawn[-1][2]["greyed"] == [0, 1] and "Grey: layers 0 to 1, where on held-out problems" in words(test)
     assert "the logit lens gains from layer 2 on; the tuned lens gains from layer 0 on" in words(test)
     assert "n = 120 tokens of 3 problems" in words(test)
+    assert drawn[-1][2]["unmeasured"] == [] and "Hatched" not in words(test)
+
+
+def test_layers_that_were_not_measured_are_hatched_and_said_to_be_unknown(opened, lensed, drawn, tmp_path):
+    study = shutil.copytree(lensed, tmp_path / "small")
+    with duckdb.connect(str(generation_of(study))) as connection:
+        connection.execute("DELETE FROM lens_quality WHERE layer = 1")
+    test = open_page(opened, study)
+    how = drawn[-1][2]
+    assert how["greyed"] == [0] and how["unmeasured"] == [1]
+    assert "Hatched: layers 1, where this lens was not measured" in words(test)
 
 
 def test_a_lens_whose_maps_were_left_out_of_a_pack_is_measured_and_not_offered(opened, lensed, tmp_path):

@@ -58,6 +58,14 @@ def test_a_view_that_is_picked_joins_the_dock_and_the_link(opened, whole):
     assert link(test)["dock"] == ".".join((*USUAL, "steering"))
 
 
+def test_what_stands_in_for_what_is_selected_is_said_at_the_top_of_a_docked_view(opened, whole):
+    test = opened(PAGE, whole, dock="steering", layer="5")
+    assert not test.exception
+    said = [str(getattr(one, "value", "")) for one in test.main]
+    below = [words for words in said[said.index("**KL curve**") + 1 :] if words]
+    assert below[0].startswith("Not here: layer 5") and len(below) > 1, below
+
+
 def test_what_the_bar_offers_no_view_offers_a_second_time(opened, everything):
     for names in (("metrics", "map", "scatter", "neighbours"), ("steering", "influence", "accuracy", "commitment")):
         test = opened(PAGE, everything, dock=".".join(names))
