@@ -44,8 +44,8 @@ def rules_line(found: TwoRules) -> str:
         return ""
     moved = found.moves
     words = (
-        f"Similar by the rule numbers (the same numbers and operators too): {found.n_moved} of the study's"
-        f" {found.n_rollouts} rollouts are similar by their embeddings alone."
+        f"Similar by the rule numbers (the same numbers and operators too): {found.n_moved:,} of the study's"
+        f" {found.n_rollouts:,} resampled rollouts with a first chunk are similar by their embeddings alone."
     )
     if moved.n:
         words += (

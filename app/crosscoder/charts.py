@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.crosscoder import nulls
-from app.crosscoder.classes import how_compared
+from app.crosscoder.classes import firing, how_compared
 from app.crosscoder.filters import MOST_ROWS, choose, chosen_filters, filtered
 from app.figures.crosscoder import frequency_histogram, nrn_and_scaling, nrn_histogram
 from app.shared import chosen_dictionary
@@ -37,7 +37,7 @@ def _compared(here: Here) -> None:
         histogram = keys.of(f"nrn_histogram_{turn}")
         data_figure(
             nrn_histogram(
-                rows, norm=norm, chosen=_chosen(filters, column, 0.0, 1.0), nulls=_pairs(here), band=_ends(here)
+                firing(rows), norm=norm, chosen=_chosen(filters, column, 0.0, 1.0), nulls=_pairs(here), band=_ends(here)
             ),
             key=histogram,
             selection_mode="box",
@@ -45,7 +45,8 @@ def _compared(here: Here) -> None:
         )
         st.caption(
             "Drag over a range to keep only its features in the chart beside and in the table. Dashed: 0.5, equal"
-            " norms." + (" Grey: the 99% band of the null pairs; lines: their own features." if _ends(here) else "")
+            f" norms. The {len(rows) - len(firing(rows)):,} features that never fire are left out."
+            + (" Grey: the 99% band of the null pairs; lines: their own features." if _ends(here) else "")
         )
     with right:
         drawn, scatter = kept.head(MOST_ROWS), keys.of(f"nrn_and_scaling_{turn}")

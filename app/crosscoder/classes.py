@@ -71,21 +71,25 @@ def how_compared(here: Here) -> Compared:
     return Compared(norm, scaling)
 
 
+def firing(features: pd.DataFrame) -> pd.DataFrame:
+    """All but those of which it is known that they never fire on the study's tokens."""
+    return features[features["frequency"] != 0]
+
+
 def draw(here: Here, store: Store) -> None:
     """How many are base only, shared and distilled only, by the stated rule and by decoder norms at other bounds."""
-    norm, rows = here.once(how_compared).norm, here.features
-    unknown = rows["class"].isna()
-    never = f"{int((unknown & (rows['frequency'] == 0)).sum()):,} of them never fire"
+    norm, rows = here.once(how_compared).norm, firing(here.features)
+    silent, unknown = len(here.features) - len(rows), int(rows["class"].isna().sum())
     cards = [(row["class"], row.n, _share(row)) for _, row in class_counts(rows["class"]).iterrows()]
-    cards.append(("class unknown", unknown.sum(), never))
+    cards.append(("class unknown", unknown, f"of {len(rows):,} that fire"))
+    cards.append(("never fire", silent, f"of {len(here.features):,} features"))
     for column, (name, n, words) in zip(st.columns(len(cards)), cards, strict=True):
         column.metric(role_words(name), f"{n:,}", border=True, delta=words, delta_color="off", delta_arrow="off")
     if chosen_dictionary.is_unequal(here.dictionary):
         st.caption(UNEQUAL)
-    silent = int((rows["class"].eq("shared") & (rows["frequency"] == 0)).sum())
     st.caption(
-        f"Shares of the {int(rows['class'].notna().sum()):,} features whose class is known, with Wilson's 95 %"
-        " intervals." + (f" {silent:,} of the shared ones never fire on the study's tokens." if silent else "")
+        f"Shares of the {len(rows) - unknown:,} features that fire on the study's tokens and whose class is known, with"
+        " Wilson's 95 % intervals. Those that never fire are in no class here, and in the table alone."
     )
     with st.expander("The rule of the classes, and how many survive latent scaling beyond other bounds of NRN"):
         st.caption(
@@ -95,7 +99,7 @@ def draw(here: Here, store: Store) -> None:
         data_table(beyond_table(rows, norm), hide_index=True, height="content", row_height=30)
         st.caption(
             "Confirmed: |ν^ε| < 0.2 and |ν^r| < 0.5 (for base only, of 1/ν), of those beyond the bound whose ν are"
-            " known. A feature that never fires on the study's tokens has none."
+            " known. Features that never fire on the study's tokens are left out."
         )
 
 

@@ -38,6 +38,9 @@ def draw_counts(here: Here, store: Store) -> None:
     row = store.counts().iloc[0]
     for column, (name, label) in zip(st.columns(len(_COUNTS)), _COUNTS, strict=True):
         column.metric(label, f"{int(row[name]):,}", border=True)
+    if row["forced_rollouts"]:
+        n, forced = int(row["rollouts"]), int(row["forced_rollouts"])
+        show(f"Of the rollouts {n - forced:,} were resampled, and {forced:,} forced to answer at once.")
 
 
 def draw_accuracy(here: Here, store: Store) -> None:
@@ -109,8 +112,10 @@ def answer_table(rows: pd.DataFrame) -> pd.DataFrame:
 def rollouts_line(row: Any) -> str:
     """What became of the answers of a model's rollouts; `row` is one of `Store.rollout_answers`."""
     later = f", {row.n_added} of them drawn later at one chunk" if row.n_added else ""
-    words = answered(row.n, row.n_without_answer, row.n_forced, of="rollouts")
-    return f"{one_line(str(row.model), 60)}: {words}; {part_of(row.n_capped, row.n)} were cut by the token cap{later}."
+    words = answered(row.n, row.n_without_answer, row.n_forced, of="resampled rollouts")
+    own = row.n_capped - row.n_capped_without
+    cut = f"{part_of(row.n_capped, row.n)} were cut by the token cap, {own:,} of them after an answer"
+    return f"{one_line(str(row.model), 60)}: {words}; {cut}{later}."
 
 
 def candidates_line(store: Store) -> None:

@@ -205,12 +205,14 @@ def _places(rows: pd.DataFrame) -> str:
 def multiplicity(rows: pd.DataFrame) -> str:
     """The rule of multiple testing in a sentence, with the number of pairs."""
     tested = rows[rows["p"].notna() & ~rows["x"].isin(list(METRICS)) & (rows["shared"] == "")]
+    of_metrics = int((rows["p"].notna() & rows["x"].isin(list(METRICS)) & (rows["shared"] == "")).sum())
     sizes = tested["subset"].value_counts()
     parts = [f"{sizes.get(subset, 0):,} pairs on {words}" for subset, words in SUBSET_WORDS.items()]
     expected = sizes.get("all", 0) * _Q
     return (
         f"Tested: {' and '.join(parts)}. q is Benjamini and Hochberg's over all pairs of a subset, of the larger p with"
-        " and without the covariates held fixed (pairs of two importance metrics are a family of their own, and the"
+        f" and without the covariates held fixed ({of_metrics:,} pairs of two importance metrics are a family of their"
+        f" own, {len(tested) + of_metrics:,} tested pairs in all, and the"
         f" {int((rows['shared'] != '').sum()):,} that are not measured apart take no part): of the pairs with q ≤"
         f" {_Q:g}, at most {_Q:.0%} are expected to be chance. Without it about {expected:.0f} of the first would have"
         f" p ≤ {_Q:g} by chance alone."

@@ -94,13 +94,24 @@ def _chance(evidence: Evidence, names: Mapping[str, str] | None) -> str:
     )
     p = f"p {_p(rank.p_permutation, rank.n_permutations)}"
     q = "" if math.isnan(evidence.q) else f", q = {evidence.q:.2g} over all pairs"
+    is_outside = within.rho < within.null_low or within.rho > within.null_high
+    if P_ALONE < rank.p_permutation <= 0.05 and is_outside:
+        return (
+            f"Chance seldom does as well: {band} ({p}{q}). But this does not hold:"
+            f" {'; '.join(_broken(evidence, names))}."
+        )
     if rank.p_permutation > P_ALONE:
         verb = "Chance does" if rank.p_permutation > 0.05 else "Chance may do"
         apart = f" And it could not be claimed: {evidence.shared}." if evidence.shared else ""
         return f"{verb} as well: {band} ({p}{q}).{apart}"
-    broken = [condition.words for condition in conditions(evidence, names) if not condition.holds]
+    broken = _broken(evidence, names)
     but = f" But this does not hold: {'; '.join(broken)}." if broken else ""
     return f"Chance would not do as well: {band} ({p}{q}).{but}"
+
+
+def _broken(evidence: Evidence, names: Mapping[str, str] | None) -> list[str]:
+    """The conditions of the rule that do not hold."""
+    return [condition.words for condition in conditions(evidence, names) if not condition.holds]
 
 
 def _interval(low: float, high: float) -> str:

@@ -28,9 +28,11 @@ class Queries:
     # The study as a whole
 
     def counts(self: _HasFrame) -> pd.DataFrame:
-        """One row: how many rows each main table has."""
+        """One row: how many rows each main table has, and how many rollouts were made to answer at once."""
         tables = ("problems", "cots", "chunks", "rollouts", "importance", "activations", "projections", "kl_curves")
-        return self.frame("SELECT " + ", ".join(f"(SELECT count(*) FROM {name}) AS {name}" for name in tables))
+        counted = ", ".join(f"(SELECT count(*) FROM {name}) AS {name}" for name in tables)
+        forced = "(SELECT count(*) FROM rollouts WHERE kind = 'forced') AS forced_rollouts"
+        return self.frame(f"SELECT {counted}, {forced}")
 
     def coverage(self: _HasFrame) -> pd.DataFrame:
         """One row: CoTs, those with rollouts, chunks, and those whose tokens a model has."""
@@ -102,10 +104,11 @@ class Queries:
 
     def rollout_answers(self: _HasFrame) -> pd.DataFrame:
         """One row a model that wrote resampled rollouts: how many, without an answer, forced at the cap, cut at the
-        cap, drawn later at one chunk.
+        cap, of these without an answer of their own, drawn later at one chunk.
         """
         return self.frame(
-            f"SELECT m.model_id, m.name AS model, {_ANSWER_COUNTS}, count(*) FILTER (r.finish = 'cap') AS n_capped FROM"
+            f"SELECT m.model_id, m.name AS model, {_ANSWER_COUNTS}, count(*) FILTER (r.finish = 'cap') AS n_capped,"
+            " count(*) FILTER (r.finish = 'cap' AND r.given_answer IS NULL) AS n_capped_without FROM"
             f" {ANSWERED} r JOIN cots c USING (cot_id) JOIN models m USING (model_id) WHERE r.kind = 'resample' GROUP"
             " BY m.model_id, m.name, m.role ORDER BY m.role = 'distilled', m.name, m.model_id"
         )

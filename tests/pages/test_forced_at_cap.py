@@ -77,7 +77,13 @@ def test_the_overview_has_the_share_without_an_answer_beside_each_accuracy(opene
     test = opened("overview", capped[0], study="small")
     table = next(t.value for t in test.dataframe if "no answer" in t.value)
     assert set(table["no answer"].str.contains("of")) == {True}
-    assert "were cut by the token cap" in words(test)
+    said = words(test)
+    assert "resampled rollouts: " in said and "were cut by the token cap" in said
+    row = Store(capped[0]).rollout_answers().iloc[0]
+    assert row.n_capped_without <= row.n_capped and f"{row.n_capped - row.n_capped_without} of them after" in said
+    counts = Store(capped[0]).counts().iloc[0]
+    kinds = Store(capped[0]).frame("SELECT kind, count(*) AS n FROM rollouts GROUP BY kind").set_index("kind")["n"]
+    assert counts["forced_rollouts"] == kinds.get("forced", 0)
 
 
 # The numbers and the figures
@@ -149,4 +155,5 @@ def test_where_nothing_was_forced_both_ways_are_the_same(whole):
 
 def test_shares_are_said_with_their_numbers():
     assert answered(20, 3, 0, of="rollouts") == "20 rollouts: 15% (3) without an answer, none forced at the cap"
+    assert answered(12184, 0, 1200, of="rollouts").startswith("12,184 rollouts: none without an answer, 10% (1,200)")
     assert part_of(3, 20) == "3 of 20 (15%)" and part_of(0, 0) == "none of 0"

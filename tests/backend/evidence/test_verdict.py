@@ -204,6 +204,15 @@ def test_the_words_answer_with_direction_strength_and_chance(inverse, none):
     )
 
 
+def test_what_lies_outside_the_band_of_chance_fails_by_the_conditions_that_are_said(inverse):
+    rank = replace(inverse.rank, p_permutation=0.034)
+    said = in_words(replace(inverse, rank=rank), **SAID)
+    assert "Chance seldom does as well" in said and "may do as well" not in said
+    assert "this does not hold: p within CoTs = 0.034, at most 0.01." in said
+    within = replace(inverse.within, null_low=-1.0, null_high=1.0)
+    assert "Chance may do as well" in in_words(replace(inverse, rank=rank, within=within), **SAID)
+
+
 @pytest.mark.parametrize(
     ("found", "p_needed", "p_allowed", "said"),
     [
