@@ -3,7 +3,7 @@
 import pandas as pd
 
 from app.steepness.all_pairs import multiplicity
-from backend.findings.associations import testable
+from backend.findings import associations
 
 
 def test_the_caption_counts_every_pair_that_the_finding_counts():
@@ -17,4 +17,4 @@ def test_the_caption_counts_every_pair_that_the_finding_counts():
     )
     said = multiplicity(rows)
     assert "2 pairs on all chunks and 1 pairs on chunks away" in said and "(2 pairs of two importance metrics" in said
-    assert len(testable(rows)) == 5 and "5 tested pairs in all" in said
+    assert len(associations.testable(rows)) == 5 and "5 tested pairs in all" in said
