@@ -1,7 +1,7 @@
 """Does steering an anchor change the answer more than steering another chunk? In words, as figures and as a table."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,8 +10,9 @@ import streamlit as st
 from app.figures import causation as figures
 from app.shared import chosen_chunk
 from app.shared.clicks import go_to_clicked
+from app.shared.estimates import in_words
 from app.shared.model_names import called, in_full
-from app.shared.statistics_cache import causation_of
+from app.shared.statistics_cache import causation_of, steered_runs_of
 from app.shared.views import Here
 from app.shell import keys, navigation, selection, studies
 from app.shell.data_figure import data_figure
@@ -21,15 +22,20 @@ from app.shell.missing import Missing, undone
 from app.shell.numbers import interval, number
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CONVENTIONS, definition, direction_words, position_words, unit_words
+from backend.findings import steering
+from backend.findings.steering import Moved
 from backend.importance import causation
 from backend.importance.causation import CONTRASTS, Tested
 from backend.importance.steered_effects import QUANTITIES
-from backend.importance.steered_rollouts import RANDOM, STEERED
+from backend.importance.steered_rollouts import RANDOM, STARTS, STEERED
 from backend.store.store import Store
 
 QUANTITY = declare(Field("steering_effect", "effect of steering", tuple(QUANTITIES), of=None))
 CONVENTION = declare(Field("steering_convention", "convention of the effect", tuple(CONVENTIONS), of=None))
 STEERED_MODEL = declare(Field("steered_model", "model that is steered", None))
+PAIR = declare(Field("steered_pair", "steered pair", None, of="steered_model"))
+ROLE = declare(Field("steered_role", "chunk of the steered pair", causation.ROLES, of="steered_pair"))
+FROM = declare(Field("steered_from", "start of the continuations", STARTS, of="steered_pair"))
 _ARM_OF = {causation.ANSWER: STEERED, causation.BY_CHANCE: RANDOM}  # of a contrast within one arm
 
 
@@ -94,6 +100,7 @@ def asked(here: Here) -> Asked:
 def draw(here: Here, store: Store) -> None:
     """The answer in words, every contrast with its interval, and how it was asked."""
     at = here.once(asked)
+    _chosen_run(store, at)
     found = causation_of(at.effects, at.quantity)
     show(causation.in_words(found, at.quantity))
     rows = mean_rows(found)
@@ -143,15 +150,51 @@ def draw_table(here: Here, store: Store) -> None:
         on_select="rerun",
         selection_mode="single-row",
     )
+    st.caption(counted(at))
     picked = [row for row in table.selection.rows if row < len(pairs)]
-    if not picked:
+    pair = pairs.iloc[picked[0]] if picked else _chosen_pair(at)
+    if pair is None:
         st.caption("Pick a row to see what was answered, and to open its chunks.")
         return
-    _one_pair(store, pairs.iloc[picked[0]])
+    _one_pair(store, pair)
+
+
+def _chosen_pair(at: Asked) -> pd.Series | None:
+    """The pair that a link leads to."""
+    if (name := selection.get(PAIR)) is None:
+        return None
+    own = at.pairs[at.pairs["pair_id"] == name]
+    if own.empty:
+        selection.forget_unknown(PAIR)
+        return None
+    return own.iloc[0]
+
+
+def _chosen_run(store: Store, at: Asked) -> None:
+    """The run of the pair that a link leads to, with the numbers that brought it there."""
+    pair, role, start = _chosen_pair(at), selection.checked(ROLE), selection.checked(FROM)
+    if pair is None or selection.get(FROM) is None:
+        return
+    name = steering.name_of(str(pair.pair_id), str(role), str(start))
+    if (found := next((one for one in steered_runs_of(store) if one.run.name == name), None)) is None:
+        return
+    one = steering.with_control(found)
+    show(f"{one.run.words}: right {steering.right(one.run)}. {in_words(steering.number_of(one))}.")
+    st.caption(
+        "Of this run's answers alone, q over all steered runs of the study; every answer of the pair stands under The"
+        " pairs. Below: all pairs."
+    )
 
 
 def _one_pair(store: Store, pair: pd.Series) -> None:
     answers = store.causation_answers(pair.pair_id)
+    moved = moved_table(str(pair.pair_id), steered_runs_of(store))
+    if len(moved):
+        data_table(moved, hide_index=True, row_height=28, key=keys.of("causation_moved"))
+        st.caption(
+            "How far the answers from each start moved: JSD, less what chance gives, its 95 % interval, and q over all"
+            " steered runs of the study."
+        )
     for column, role in zip(st.columns(2, gap="medium"), causation.ROLES, strict=True):
         with column:
             st.markdown(f"**{role.capitalize()}** · chunk {pair[f'{role}_number']}")
@@ -237,14 +280,15 @@ def pair_table(pairs: pd.DataFrame, at: Asked) -> pd.DataFrame:
     def of(role: str, arm: str) -> list[float]:
         return [value.get((pair, role, arm), math.nan) for pair in pairs["pair_id"]]
 
+    importance = importance_words(pairs)
     return pd.DataFrame(
         {
             "anchor": [one_line(f"{row.anchor_number}: {row.anchor_text}", 80) for row in pairs.itertuples()],
-            "importance": pairs["anchor_importance"],
+            importance: pairs["anchor_importance"],
             "steered": of("anchor", STEERED),
             "random": of("anchor", RANDOM),
             "match": [one_line(f"{row.match_number}: {row.match_text}", 80) for row in pairs.itertuples()],
-            "importance of match": pairs["match_importance"],
+            f"{importance} of match": pairs["match_importance"],
             "match steered": of("match", STEERED),
             "match random": of("match", RANDOM),
             "same CoT": pairs["same_cot"].astype(bool),
@@ -252,6 +296,27 @@ def pair_table(pairs: pd.DataFrame, at: Asked) -> pd.DataFrame:
             "length ratio": pairs["length_ratio"],
         }
     )
+
+
+def moved_table(pair: str, runs: Sequence[Moved]) -> pd.DataFrame:
+    """Both chunks of a pair from both starts: how many answers are right, and how far steering moved them."""
+    by_name = {one.run.name: one for one in runs}
+    rows = []
+    for role in causation.ROLES:
+        for start in STARTS:
+            if (one := by_name.get(steering.name_of(pair, role, start))) is not None:
+                rows.append(
+                    {
+                        "chunk": role,
+                        "from": start,
+                        "right": steering.right(one.run),
+                        "moved, nats": one.shift.value,
+                        "95 %": interval(one.shift.low, one.shift.high),
+                        "q": one.q,
+                        "q, steered against random": one.q_beyond,
+                    }
+                )
+    return pd.DataFrame(rows)
 
 
 def answer_table(answers: pd.DataFrame) -> pd.DataFrame:
@@ -270,15 +335,32 @@ def answer_table(answers: pd.DataFrame) -> pd.DataFrame:
 # Words
 
 
+def importance_words(pairs: pd.DataFrame) -> str:
+    """What the importance of anchors and matches is: its metric, convention and unit."""
+    conventions = "/".join(dict.fromkeys(pairs["convention"].astype(str)))
+    return f"counterfactual importance ({conventions}), nats"
+
+
+def counted(at: Asked) -> str:
+    """Which continuations the effects in the table count."""
+    one = QUANTITIES[at.quantity]
+    which = (
+        "in each arm rollouts from before the chunk against continuations from after it"
+        if one.rescored
+        else "only continuations from after the chunk; those from before it are counted in a pair's answers alone"
+    )
+    return f"Steered and random: {at.axis}. It counts {which}."
+
+
 def how(pairs: pd.DataFrame) -> str:
     """How the pairs were made and steered, from their rows."""
     first, n = pairs.iloc[0], len(pairs)
     same = pairs["same_cot"].astype(bool)
     earlier = int((same & (pairs["match_number"] < pairs["anchor_number"])).sum())
     return (
-        f"{n} pairs: an anchor (importance ≥ {number(first.threshold)}, convention {first.convention}) and a chunk"
-        f" below that, {int(same.sum())} of them of one CoT, the nearest there and in length; {earlier} matches stand"
-        " before their anchors, where more of the chain is still to come. Steered:"
+        f"{n} pairs: an anchor (counterfactual importance ≥ {number(first.threshold)} nats, convention"
+        f" {first.convention}) and a chunk below that, {int(same.sum())} of them of one CoT, the nearest there and in"
+        f" length; {earlier} matches stand before their anchors, where more of the chain is still to come. Steered:"
         f" {direction_words(first.kind)}, layer {first.layer}, {position_words(first.place)}, β = {first.beta:g}"
         f" {unit_words(first.unit)}; control: {first.n_random} random directions of the same length in turn."
         f" {first.n} continuations of each arm from before and from after the chunk, all arms with the same random"

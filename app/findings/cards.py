@@ -6,13 +6,13 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.figures import findings as figures
+from app.shared.estimates import in_words as in_words
 from app.shared.views import Here
 from app.shell import keys, navigation
 from app.shell.data_figure import data_figure
 from app.shell.missing import Missing, missing, say
-from app.shell.numbers import interval, number, small
 from app.shell.untrusted import for_markdown, one_line, show
-from backend.findings.finding import Finding, Kind, Number, Way
+from backend.findings.finding import Finding, Kind, Way
 from backend.findings.kinds import BY_LAYER, ESTIMATES, KINDS, LEANING
 from backend.store.experiments import Experiments
 from backend.store.store import Store
@@ -66,18 +66,6 @@ def draw(kind: Kind, found: Finding | Missing) -> None:
 
 def _same(one: Way, other: Way) -> bool:
     return (one.page, one.chosen) == (other.page, other.chosen)
-
-
-def in_words(one: Number) -> str:
-    """A number with its interval, its control, n, and how it is told from chance."""
-    unit = f" {one.unit}" if one.unit else ""
-    said = [f"{one.label}: {number(one.value)}{unit}"]
-    said += [f"95 % {interval(one.low, one.high)}"] if one.low == one.low else []
-    said += [] if one.control is None else [f"control {number(one.control)}"]
-    said += [f"n = {one.n}"]
-    said += [] if one.q is None else [f"q = {small(one.q)}"]
-    said += [] if one.p is None else [f"p = {small(one.p)}"]
-    return " · ".join(said).replace("-", "−")
 
 
 def link(way: Way) -> None:

@@ -17,6 +17,7 @@ from backend.evidence.power import N_PLANTED
 from backend.evidence.record import Evidence
 from backend.evidence.rows import evidence_of as evidence_of_row
 from backend.evidence.selection import Selected, slopes_by_selection
+from backend.findings.steering import Moved, of_study
 from backend.importance import commitment
 from backend.importance.by_prompt import CONTRAST_COLUMNS, contrasts
 from backend.importance.causation import Tested, compared
@@ -27,6 +28,7 @@ from backend.latent.map_kinds import RANDOM
 from backend.latent.published import Arm
 from backend.statistics.bands import chance_band
 from backend.statistics.curves import mean_curves, quartiles, ratios_to
+from backend.store.experiments import Experiments
 from backend.store.store import Store
 
 _SEED = 0
@@ -80,6 +82,17 @@ def prompt_contrasts(chains: pd.DataFrame) -> pd.DataFrame:
 def causation_of(effects: pd.DataFrame, quantity: str) -> dict[str, Tested]:
     """`effects` are rows of `CausationQueries.causation_effects`, of one quantity and convention."""
     return compared(effects, quantity, seed=_SEED)
+
+
+def steered_runs_of(store: Store) -> list[Moved]:
+    """Every steered run with how far it moved the answer, and its q over all of them."""
+    kept = Experiments(store.path).folder.manifest_bytes()
+    return _steered_runs(store, str(store.generation), store.published_at, kept)
+
+
+@st.cache_data(max_entries=8, show_spinner="Comparing the answers of steered runs …")
+def _steered_runs(_store: Store, generation: str, published_at: str, kept: int) -> list[Moved]:
+    return of_study(_store)
 
 
 @st.cache_data(max_entries=64, show_spinner="Computing rank correlations …")

@@ -63,9 +63,7 @@ def names_of(peaks: pd.DataFrame, features: pd.DataFrame) -> dict[int, str]:
         counted = Counter[str]()
         for token, count in zip(own.tokens, own.counts, strict=True):
             counted[seen(token)] += int(count)
-        parts = [
-            f"“{token}” {count} of {int(own.n_examples)}" for token, count in counted.most_common(_SHOWN_TOKENS)
-        ]
+        parts = [f"“{token}” {count} of {int(own.n_examples)}" for token, count in counted.most_common(_SHOWN_TOKENS)]
         promoted = own.promoted if isinstance(own.promoted, list | np.ndarray) else []
         if shown := list(dict.fromkeys(f"“{token.strip()}”" for token in promoted if token.strip()))[:_SHOWN_TOKENS]:
             parts.append(f"promotes {', '.join(shown)}")

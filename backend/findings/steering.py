@@ -30,6 +30,7 @@ from backend.store.undone import Missing, lacking
 
 _KEPT = {"base": BASE, "changed": STEERED, "random": RANDOM}
 _MOST_KEPT = 40
+_JSD = "outcome_shift_jsd"
 
 
 class Answer(NamedTuple):
@@ -81,16 +82,21 @@ class Moved:
 
 
 def find(store: Store) -> Finding | Missing:
-    runs = [run for run in (*of_anchors(store), *kept(store)) if run.of(STEERED) and run.of(BASE)]
-    return told(compared(runs)) if runs else lacking(store, "causation")
+    found = of_study(store)
+    return told(found) if found else lacking(store, "causation")
+
+
+def of_study(store: Store) -> list[Moved]:
+    """Every run that has answers with and without steering."""
+    return compared([run for run in (*of_anchors(store), *kept(store)) if run.of(STEERED) and run.of(BASE)])
 
 
 def told(found: Sequence[Moved]) -> Finding:
     moved = [one for one in found if one.does]
     moved.sort(key=lambda one: (not one.q_beyond <= Q, -one.shift.value, one.run.name))
     still = sorted((one for one in found if not one.does), key=lambda one: (one.shift.high, one.run.name))
-    named = [replace(one, random=shift(one.run, RANDOM, BASE)) for one in (*moved[:1], *still[:1])]
-    numbers = tuple(map(_number, named))
+    named = list(map(with_control, (*moved[:1], *still[:1])))
+    numbers = tuple(map(number_of, named))
     return Finding(
         statement=" ".join(filter(None, (_moved(moved, len(found)), *(_still(one) for one in still[:1])))),
         numbers=numbers,
@@ -105,6 +111,11 @@ def told(found: Sequence[Moved]) -> Finding:
             if one.run.text
         ),
     )
+
+
+def with_control(one: Moved) -> Moved:
+    """The same with how far random directions moved the answer."""
+    return replace(one, random=shift(one.run, RANDOM, BASE))
 
 
 def compared(runs: Sequence[Run]) -> list[Moved]:
@@ -143,9 +154,16 @@ def _q(p: Sequence[float]) -> list[float]:
 # Runs
 
 
+def name_of(pair: str, role: str, start: str) -> str:
+    """The name of a run of the study's own."""
+    return f"{pair} {role} {start}"
+
+
 def of_anchors(store: Store) -> Iterator[Run]:
     """The study's anchors and matches, from either start."""
     called = models(store)
+    stored = _JSD in store.steered_quantities()
+    effect = {"steering_effect": _JSD} if stored else {}  # what a run's size is, over all pairs
     for (pair, role, start), rows in store.steered_answers().groupby(["pair_id", "role", "start"], sort=True):
         one = rows.iloc[0]
         words = (
@@ -154,9 +172,11 @@ def of_anchors(store: Store) -> Iterator[Run]:
             )
             + f" at layer {one.layer} of {called.get(one.model_id, one.model_id)}, continued from {start} it"
         )
-        way = Way("causation", "Every pair", {"chunk": str(one.chunk_id), "steered_model": str(one.model_id)})
+        at = {"steered_pair": str(pair), "steered_role": str(role), "steered_from": str(start)}
+        place = {"chunk": str(one.chunk_id), "steered_model": str(one.model_id)}
+        way = Way("causation", "The pair", place | effect | at)
         answers = [Answer(*row) for row in rows[["arm", "cluster", "n", "n_correct"]].itertuples(index=False)]
-        yield Run(f"{pair} {role} {start}", words, str(one.text), answers, way)
+        yield Run(name_of(str(pair), str(role), str(start)), words, str(one.text), answers, way)
 
 
 def kept(store: Store) -> Iterator[Run]:
@@ -188,13 +208,13 @@ def _moved(moved: Sequence[Moved], n: int) -> str:
     n_beyond = sum(one.q_beyond <= Q for one in moved)
     return (
         f"{len(moved)} of {some(n, 'steered run')} moved the answer (q ≤ {Q:g}), {n_beyond} of them otherwise than"
-        f" random directions of the same length do. Most:{_named(first.run)} right {_right(first.run)}."
+        f" random directions of the same length do. Most:{_named(first.run)} right {right(first.run)}."
     )
 
 
 def _still(one: Moved) -> str:
     return (
-        f"One that did not:{_named(one.run)} right {_right(one.run)}; more than {number(one.shift.high)} nats are"
+        f"One that did not:{_named(one.run)} right {right(one.run)}; more than {number(one.shift.high)} nats are"
         " excluded."
     )
 
@@ -216,7 +236,8 @@ def _control(one: Moved) -> str:
     )
 
 
-def _right(run: Run) -> str:
+def right(run: Run) -> str:
+    """How many answers of each arm are correct."""
     said = []
     for arm, words in ((BASE, "unsteered"), (STEERED, "steered"), (RANDOM, "random")):
         if own := [one for one in run.answers if one.arm == arm]:
@@ -224,7 +245,8 @@ def _right(run: Run) -> str:
     return ", ".join(said)
 
 
-def _number(one: Moved) -> Number:
+def number_of(one: Moved) -> Number:
+    """How far it moved the answer; its control where it is known."""
     return Number(
         "moved" if one.does else "not moved",
         one.shift.value,

@@ -29,14 +29,19 @@ class FindingQueries:
             convention=convention,
         )
 
+    def steered_quantities(self: _HasFrame) -> set[str]:
+        """The effects of steering anchors and matches that are known."""
+        return set(self.frame("SELECT DISTINCT quantity FROM causation_effects")["quantity"])
+
     def steered_answers(self: _HasFrame) -> pd.DataFrame:
         """Of every chunk that was steered as an anchor or as a match, where its samples start, and of each arm: how
         many gave each answer (`cluster`), and how many of these are correct. Samples without an answer take no part.
         """
         return self.frame(
             "SELECT s.pair_id, s.role, s.start, s.arm, s.chunk_id, k.chunk_index + 1 AS number, left(k.text, 400) AS"
-            " text, p.model_id, p.kind, p.layer, p.place, p.unit, p.beta, s.cluster, count(*) AS n, count(*) FILTER"
-            " (s.is_correct) AS n_correct FROM causation_samples s JOIN causation_pairs p USING (pair_id) JOIN chunks k"
-            " ON k.chunk_id = s.chunk_id WHERE s.cluster IS NOT NULL GROUP BY ALL ORDER BY s.pair_id, s.role, s.start,"
+            " text, p.model_id, p.kind, p.layer, p.place, p.unit, p.beta, p.n AS n_samples, s.cluster, count(*) AS n,"
+            " count(*) FILTER (s.is_correct) AS n_correct FROM causation_samples s JOIN causation_pairs p USING"
+            " (pair_id) JOIN chunks k ON k.chunk_id = s.chunk_id WHERE s.cluster IS NOT NULL GROUP BY ALL"
+            " ORDER BY s.pair_id, s.role, s.start,"
             " s.arm, n DESC, s.cluster"
         )

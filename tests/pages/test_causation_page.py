@@ -4,6 +4,8 @@ import duckdb
 import pytest
 
 from app.causation import answer
+from app.shared.estimates import in_words as in_words_of
+from backend.findings import steering
 from backend.importance.causation import CONTRASTS, compared, in_words
 from backend.importance.steered_effects import ANSWERS_CHANGED
 from backend.store.store import Store
@@ -30,7 +32,7 @@ def test_it_answers_in_words_computed_from_the_stored_rows(opened, whole, store)
     expected = in_words(compared(effects(store, ANSWERS_CHANGED), ANSWERS_CHANGED), ANSWERS_CHANGED)
     said = words(page)
     assert expected in said and "5 pairs" in expected and "of 3 problems" in expected
-    assert "5 pairs: an anchor (importance ≥ 0.2, convention fl)" in said and "Dawes (2025" in said
+    assert "5 pairs: an anchor (counterfactual importance ≥ 0.2 nats, convention fl)" in said and "Dawes (2025" in said
     table = page.dataframe[0].value
     assert table["contrast"].tolist() == [one.words for one in CONTRASTS.values()]
 
@@ -52,7 +54,11 @@ def test_a_pair_that_is_picked_shows_its_chunks_and_answers_and_opens_them(opene
     page = opened("causation", whole)
     at = answer.Asked(store.causation_pairs(), effects(store, ANSWERS_CHANGED), ANSWERS_CHANGED, "all")
     table = answer.pair_table(at.pairs, at)
-    assert len(table) == 5 and table["same CoT"].all() and table["importance"].is_monotonic_decreasing
+    assert (
+        len(table) == 5
+        and table["same CoT"].all()
+        and table["counterfactual importance (fl), nats"].is_monotonic_decreasing
+    )
     first = at.pairs.iloc[0]
     answers = answer.answer_table(store.causation_answers(first.pair_id).query("role == 'anchor'"))
     assert answers[["from", "arm"]].to_numpy().tolist() == [
@@ -69,6 +75,33 @@ def test_the_difference_in_a_row_of_the_figure_is_that_of_its_effects(store):
     for row in rows.itertuples():
         expected = value[row.pair_id, "anchor", row.arm] - value[row.pair_id, "match", row.arm]
         assert row.difference == pytest.approx(expected)
+
+
+def test_the_card_s_way_in_shows_its_pair_with_the_same_counts_nats_and_q(opened, whole, store):
+    found = steering.find(store)
+    example = found.examples[0]
+    page = opened("causation", whole, **example.way.chosen)
+    assert not page.exception and not page.session_state["selection_notes"]
+    said = words(page)
+    assert in_words_of(example.number) in said and f"{example.about}: right unsteered" in said
+    assert "Pick a row" not in said and "only continuations from after the chunk" in said
+    assert page.selectbox(key="pick_steering_effect").value == "outcome_shift_jsd"
+    moved = next(one.value for one in page.dataframe if "moved, nats" in one.value).set_index(["chunk", "from"])
+    row = moved.loc[(example.way.chosen["steered_role"], example.way.chosen["steered_from"])]
+    assert row["moved, nats"] == example.number.value and row["q"] == example.number.q
+    assert f"right {row['right']}" in said and row["right"] in found.statement + said
+
+
+def test_what_an_effect_counts_is_said(store):
+    for quantity in ("outcome_shift_kl", "counterfactual_importance_kl"):
+        at = answer.Asked(store.causation_pairs(), effects(store, quantity, "fl"), quantity, "fl")
+        assert ("only continuations from after" in answer.counted(at)) == (quantity == "outcome_shift_kl")
+        assert "nats" in answer.counted(at) and "fl" in answer.counted(at)
+
+
+def test_a_pair_that_the_study_has_not_is_noted(opened, whole):
+    page = opened("causation", whole, steered_pair="nobody", steered_from="before")
+    assert not page.exception and "steered_pair" not in page.session_state["selection"]
 
 
 def test_a_study_without_steered_pairs_says_what_to_run(opened, running):
