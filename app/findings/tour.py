@@ -11,22 +11,31 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app.findings.cards import finding_of, in_words
+from app.shared import live
 from app.shared.chosen_chunk import CHUNK
 from app.shared.chosen_stream import LAYER, MODEL
+from app.shared.chunk_colours import importance_options, metric_in_force
 from app.shared.dock import DOCK
 from app.shared.geometry_columns import DIRECTION, UNIT
+from app.shared.sampled import SAMPLES
 from app.shared.views import Here
 from app.shell import history, keys, navigation, selection
 from app.shell.fields import Field, declare
 from app.shell.missing import Missing, say
+from app.shell.numbers import number
 from app.shell.untrusted import show
+from app.shell.vocabulary import metric_choice
 from backend.findings.finding import Finding
 from backend.geometry.direction_kinds import kinds_by_hand
+from backend.geometry.directions import ANCHOR_METRIC
 from backend.models.interventions import PLACES, UNITS
+from backend.store.experiments import Experiments
 from backend.store.store import Store
 
 TOUR = declare(Field("tour", "step of the tour", ("1", "2", "3", "4", "5")))
 _CAUSATION = "causation"
+_NAMED = {"pair_id": "steered_pair", "role": "steered_role", "start": "steered_from"}  # a run, by the words of links
+_PLACE = ("problem", "cot", "chunk")  # which all steps select
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,9 @@ def steps(store: Store) -> tuple[Step, ...] | Missing:
         return found
     at = dict(found.way.chosen)
     chunk = {CHUNK.name: at[CHUNK.name]} if CHUNK.name in at else {}
-    push = _push(store, chunk.get(CHUNK.name))
+    push = _push(store, at)
+    start = push.get("continue_from")
+    from_where = f", which continued from {start} the chunk" if start else ""
     place = {name: push[name] for name in (MODEL.name, LAYER.name, DIRECTION.name) if name in push}
     return (
         Step(
@@ -59,7 +70,7 @@ def steps(store: Store) -> tuple[Step, ...] | Missing:
             "The sentence",
             "The selected chunk is the sentence. Metrics, on the right, says how much the answers move when it is"
             " sampled anew, with the 95 % interval and n. Rollouts shows what the model wrote in its place: read two"
-            " that are not similar. Guess now: does the answer hang on it?",
+            " that are not similar. Guess now: does the answer hang on it?" + _anchors_by(store, at),
             navigation.CHAINS,
             chunk | {DOCK.name: "metrics.rollouts"},
         ),
@@ -73,7 +84,9 @@ def steps(store: Store) -> tuple[Step, ...] | Missing:
         ),
         Step(
             "The experiment",
-            "Press Steer: the model goes on under the push, beside what it wrote without it. One text is an anecdote."
+            f"Everything is set as in that run{from_where}. "
+            * bool(push)
+            + "Press Steer: the model goes on under the push, beside what it wrote without it. One text is an anecdote."
             " Under Run choose Many and press the button again: both are continued several times, with random"
             " directions of the same length beside them. It takes a minute or more; the next step need not wait for"
             " it.",
@@ -84,10 +97,17 @@ def steps(store: Store) -> tuple[Step, ...] | Missing:
     )
 
 
-def _push(store: Store, chunk: str | None) -> dict[str, str]:
-    """The settings of Steering that do to the chunk what the study did; none where they cannot be had by hand."""
+def _push(store: Store, at: Mapping[str, str]) -> dict[str, str]:
+    """The settings of Steering that do what the run did, where it continued from included; none where they cannot be
+    had by hand.
+    """
+    if (kept := at.get("run")) is not None:
+        row = Experiments(store.path).get(kept)
+        return {} if row is None else {name: v for name, v in live.view_of(row).items() if name not in _PLACE}
     runs = store.steered_answers()
-    own = runs[runs["chunk_id"] == chunk]
+    own = runs
+    for column, name in _NAMED.items():
+        own = own[own[column] == at.get(name)]
     if own.empty or (row := own.iloc[0]).kind not in kinds_by_hand() or row.unit not in UNITS:
         return {}
     where = {"steered_where": str(row.place)} if row.place in PLACES else {}
@@ -98,7 +118,27 @@ def _push(store: Store, chunk: str | None) -> dict[str, str]:
         "operation": "add",
         UNIT.name: str(row.unit),
         "beta": f"{row.beta:g}",
+        "continue_from": str(row.start),
+        SAMPLES.name: str(row.n_samples),
     }
+
+
+def _anchors_by(store: Store, at: Mapping[str, str]) -> str:
+    """By what the pair's anchor was chosen, where the page shows another importance; empty where it shows that."""
+    pairs = store.causation_pairs()
+    own = pairs[pairs["pair_id"] == at.get("steered_pair")]
+    if own.empty:
+        return ""
+    row = own.iloc[0]
+    by, choices = f"{ANCHOR_METRIC}:{row.convention}", importance_options(store)
+    shown = metric_in_force(choices) if choices else ""
+    if shown == by:
+        return ""
+    beside = f"; the page shows {metric_choice(shown)}" if shown else ""
+    return (
+        f" The anchors of this study's steering were chosen by {metric_choice(by)}, from {number(row.threshold)} on"
+        f"{beside}: two scales."
+    )
 
 
 def _result(found: Finding) -> str:
@@ -106,13 +146,14 @@ def _result(found: Finding) -> str:
     numbers = " ".join(f"{in_words(one)}." for one in found.numbers[:1])
     control = found.control.partition(" Grey: ")[0]  # the rest is about the card's figure
     where = (
-        "Below is every pair of the study, its anchors beside sentences that are none."
+        "The page opens on that pair and says these numbers again."
         if found.way.page == _CAUSATION
         else "The page shows the run."
     )
     return (
-        f"{found.statement} {numbers} {control} {where} What you ran yourself is kept on the page"
-        " Steering, with its random directions: did they move the answer too?"
+        f"{found.statement} {numbers} {control} {where} Compare with your own run under Many, which the page Steering"
+        " keeps: how many answers are right unsteered, steered and along random directions, there and here? The"
+        " direction did it only where steered differs from random too."
     )
 
 
@@ -140,17 +181,17 @@ def strip(store: Store) -> None:
             say(found)
             _end()
             return
-        number = int(selection.checked(TOUR) or "1")
-        step = found[number - 1]
-        st.markdown(f"**Tour, step {number} of {len(found)}: {step.title}**")
+        at = int(selection.checked(TOUR) or "1")
+        step = found[at - 1]
+        st.markdown(f"**Tour, step {at} of {len(found)}: {step.title}**")
         show(step.text)
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             if step.page != _page():
-                _way("Where this step is", found, number, "tour_here")
-            if number < len(found):
-                _way(f"Next: {found[number].title}", found, number + 1, "tour_next")
-            if number > 1:
-                _way("Back", found, number - 1, "tour_back")
+                _way("Where this step is", found, at, "tour_here")
+            if at < len(found):
+                _way(f"Next: {found[at].title}", found, at + 1, "tour_next")
+            if at > 1:
+                _way("Back", found, at - 1, "tour_back")
             _end()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.shell import fields
 from backend.live import added, audits
 from backend.live.available import Choice, choices, device_of
 from backend.live.kept import About, keeper, record_of, restored
@@ -19,6 +20,17 @@ from backend.store.library import Library
 from backend.store.store import Store
 
 EVERY = 0.2  # seconds between two looks at something that runs
+# What seeing a run again brings back: where it was made, and how. All else that was selected when it was started is the
+# person's: the study, the step of the tour, the dock, what is pinned, listed or searched for.
+_BROUGHT_BACK = (
+    "problem cot chunk model layer last_layer dictionary feature tags_from direction unit operation steered_where"
+    " only_while beta vector_kept vector_minus vector_category vector_from vector_component vector_seed vector_layer"
+    " vector_decoder analogy_word_a analogy_word_b analogy_word_c analogy_chunk_a analogy_chunk_b analogy_chunk_c"
+    " analogy_feature_a analogy_feature_b analogy_feature_c analogy_context own_text own_question own_chain own_answer"
+    " own_prompt run_kind continue_from samples seed run_tokens temperature top_p chunk_deleted chunk_reworded"
+    " chunk_paraphrased both_rows both_most both_random both_samples"
+)
+OF_A_RUN = frozenset(_BROUGHT_BACK.split())
 
 
 @dataclass(frozen=True)
@@ -124,8 +136,9 @@ def audit(study: Path, vector_id: str, choice: Choice, request: Audit, *, again:
 
 
 def view_of(row: dict[str, Any]) -> dict[str, str]:
-    """The controls as they were when the kept run was started."""
-    return json.loads(row["parameters"]).get("view", {})
+    """The controls as they were when the kept run was started, by today's names."""
+    view = json.loads(row["parameters"]).get("view", {})
+    return {name: value for name, value in fields.read(view).items() if name in OF_A_RUN}
 
 
 def stop(run_id: str) -> None:

@@ -18,7 +18,7 @@ from app.shared.model_names import called
 from app.shared.sampled import NUCLEUS, SAMPLES, SEED, TEMPERATURE
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
-from app.shell import fields, keys, selection
+from app.shell import keys, selection
 from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import SWITCH, Field, Whole, declare
@@ -58,17 +58,6 @@ DELETED = declare(Field("chunk_deleted", "switch to delete the sentence", SWITCH
 REWORDED = declare(Field("chunk_reworded", "typed wording", None, of="chunk"))
 PARAPHRASED = declare(Field("chunk_paraphrased", "typed paraphrase", None, of="chunk"))
 _OPEN = (RUN, AGAINST)
-# What seeing a run again brings back: where it was made, and how. All else that was selected when it was started is the
-# person's: the study, the step of the tour, the dock, what is pinned, listed or searched for.
-_BROUGHT_BACK = (
-    "problem cot chunk model layer last_layer dictionary feature tags_from direction unit operation steered_where"
-    " only_while beta vector_kept vector_minus vector_category vector_from vector_component vector_seed vector_layer"
-    " vector_decoder analogy_word_a analogy_word_b analogy_word_c analogy_chunk_a analogy_chunk_b analogy_chunk_c"
-    " analogy_feature_a analogy_feature_b analogy_feature_c analogy_context own_text own_question own_chain own_answer"
-    " own_prompt run_kind continue_from samples seed run_tokens temperature top_p chunk_deleted chunk_reworded"
-    " chunk_paraphrased both_rows both_most both_random both_samples"
-)
-OF_A_RUN = frozenset(_BROUGHT_BACK.split())
 
 
 def draw_controls(here: Here, store: Store) -> None:
@@ -569,4 +558,4 @@ def _restore(study: Path, run_id: str) -> None:
         take_from(row)
     if view:
         selection.choose({OWN: None})
-        selection.choose(**{name: value for name, value in fields.read(view).items() if name in OF_A_RUN})
+        selection.choose(**view)

@@ -37,6 +37,32 @@ def test_every_step_selects_what_its_page_takes(found):
     assert len({step.chosen["chunk"] for step in found[1:]}) == 1
 
 
+def test_the_experiment_is_that_of_the_run_that_it_speaks_of_its_start_included(found, whole):
+    store = Store(whole)
+    way, runs = KINDS["steering"].find(store).way, store.steered_answers()
+    store.close()
+    assert way.page == found[4].page and dict(way.chosen) == dict(found[4].chosen)
+    named = {"pair_id": "steered_pair", "role": "steered_role", "start": "steered_from"}
+    own = runs[[all(row[at] == way.chosen[name] for at, name in named.items()) for row in runs.to_dict("records")]]
+    row, experiment = own.iloc[0], found[3].chosen
+    assert (experiment["continue_from"], experiment["samples"]) == (row.start, str(row.n_samples))
+    assert (experiment["layer"], float(experiment["beta"])) == (str(row.layer), row.beta)
+    assert f"continued from {row.start} the chunk" in found[3].text and "Compare with your own run" in found[4].text
+
+
+@pytest.mark.parametrize("start", ["before", "after"])
+def test_either_start_of_one_pair_is_set(whole, start):
+    store = Store(whole)
+    row = store.steered_answers().query("start == @start and role == 'match'").iloc[0]
+    at = {"steered_pair": row.pair_id, "steered_role": "match", "steered_from": start, "chunk": row.chunk_id}
+    assert tour._push(store, at)["continue_from"] == start
+    store.close()
+
+
+def test_the_scale_that_anchors_were_chosen_by_is_said_where_the_page_shows_another(found):
+    assert "were chosen by Counterfactual importance (KL, nats) · fl, from 0.2 on" in found[1].text
+
+
 def test_a_step_is_shown_wherever_its_link_is_opened(opened, whole, found):
     for number, step in enumerate(found, start=1):
         test = opened(step.page, whole, study="small", tour=str(number), **step.chosen)

@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from app import views
+from app.shared.live import OF_A_RUN
 from app.shell.fields import FIELDS, Field
 from app.steering import both_models, controls, runs, steered_text, text_and_curve
 from app.steering.steered_text import AGAINST, RUN
@@ -15,7 +16,7 @@ def chosen_in(module: ModuleType) -> set[str]:
 def test_it_is_every_choice_of_steering_and_no_other_that_is_declared():
     views.registered()
     controlled = set().union(*map(chosen_in, (both_models, controls, runs, steered_text, text_and_curve)))
-    assert controlled - {RUN.name, AGAINST.name} <= runs.OF_A_RUN <= set(FIELDS)
+    assert controlled - {RUN.name, AGAINST.name} <= OF_A_RUN <= set(FIELDS)
 
 
 def test_where_the_person_stands_is_no_part_of_a_run():
@@ -30,5 +31,5 @@ def test_where_the_person_stands_is_no_part_of_a_run():
         "pinned_run",
         "search",
     }
-    assert not runs.OF_A_RUN & of_the_person
-    assert not [name for name in runs.OF_A_RUN if FIELDS[name].of is None]
+    assert not OF_A_RUN & of_the_person
+    assert not [name for name in OF_A_RUN if FIELDS[name].of is None]
