@@ -288,7 +288,7 @@ def pair_table(pairs: pd.DataFrame, at: Asked) -> pd.DataFrame:
             "steered": of("anchor", STEERED),
             "random": of("anchor", RANDOM),
             "match": [one_line(f"{row.match_number}: {row.match_text}", 80) for row in pairs.itertuples()],
-            f"{importance} of match": pairs["match_importance"],
+            f"match: {importance}": pairs["match_importance"],
             "match steered": of("match", STEERED),
             "match random": of("match", RANDOM),
             "same CoT": pairs["same_cot"].astype(bool),

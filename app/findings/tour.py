@@ -102,8 +102,8 @@ def _push(store: Store, at: Mapping[str, str]) -> dict[str, str]:
     had by hand.
     """
     if (kept := at.get("run")) is not None:
-        row = Experiments(store.path).get(kept)
-        return {} if row is None else {name: v for name, v in live.view_of(row).items() if name not in _PLACE}
+        run = Experiments(store.path).get(kept)
+        return {} if run is None else {name: v for name, v in live.view_of(run).items() if name not in _PLACE}
     runs = store.steered_answers()
     own = runs
     for column, name in _NAMED.items():
