@@ -2,15 +2,16 @@
 
 import streamlit as st
 
-from app.findings.views import CARDS, IN_TURN, TOUR
+from app.findings.views import IN_TURN, TOUR, in_order
 from app.shared import views
 
 here = views.here_now()
 views.title()
 views.show(TOUR, here)
-columns = [column for _ in CARDS[::2] for column in st.columns(2, gap="medium")]
+cards_in_order = in_order(here.store)
+columns = [column for _ in cards_in_order[::2] for column in st.columns(2, gap="medium")]
 cards = {}
-for view, column in zip(CARDS, columns, strict=False):
+for view, column in zip(cards_in_order, columns, strict=False):
     with column:
         cards[view] = st.container(border=True, height="stretch")
     with cards[view]:

@@ -60,10 +60,10 @@ def _row(coloured: chunk_colours.Coloured, chunk: str) -> pd.Series:
 def _tags(chunk: pd.Series) -> str:
     if not chunk.tags:
         return "Not tagged"
-    named = " · ".join(category(tag) if tag in CATEGORIES else "another tag" for tag in chunk.tags)
-    if pd.isna(chunk.score):
-        return named
-    return f"{named} ({'unsure, ' if chunk.score < UNSURE_BELOW else ''}probability {chunk.score:.2f})"
+    first, *others = (category(tag) if tag in CATEGORIES else "another tag" for tag in chunk.tags)
+    if pd.notna(chunk.score):
+        first += f" ({'unsure, ' if chunk.score < UNSURE_BELOW else ''}probability {chunk.score:.2f})"
+    return " · ".join([first, *others])
 
 
 def _headline(store: Store, chunk: pd.Series, name: str, convention: str | None) -> None:

@@ -13,6 +13,7 @@ from app.shell.theme import category_colour
 from app.shell.untrusted import show
 from app.shell.vocabulary import CATEGORIES, CONVENTIONS, METRICS, Metric, category, definition, metric, metric_choice
 from backend.cot.categories import UNSURE_BELOW
+from backend.store import notes
 from backend.store.store import Store
 
 METRIC = declare(Field("metric", "importance metric", None))
@@ -120,13 +121,31 @@ def _parted(choice: str | None) -> tuple[str | None, str | None]:
 
 
 def chunks(store: Store, cot: str, source: str, name: str | None, convention: str | None) -> pd.DataFrame:
-    """The CoT's chunks with their tag and metric; `value` is missing where unknown."""
+    """The CoT's chunks with their tag and metric; `value` is missing where unknown. `tags` are the computed ones; the
+    colour (`category`) is of the first, or of the tag that a person gave in its stead. `is_unsure`: of a computed first
+    tag that is not corrected.
+    """
     tagged = store.tagged_chunks(cot, source)
     values = store.importance_in_cot(cot, name or "", convention or "").drop(columns="chunk_id")
     tags = [list(tags) for tags in tagged["categories"]]
+    corrected = _corrected(store, tagged)
     return pd.concat([tagged, values], axis=1).assign(
-        number=tagged["chunk_index"] + 1, tags=tags, category=[tag[0] if tag else "untagged" for tag in tags]
+        number=tagged["chunk_index"] + 1,
+        tags=tags,
+        category=[tag or (own[0] if own else "untagged") for own, tag in zip(tags, corrected, strict=True)],
+        is_unsure=[
+            bool(score < UNSURE_BELOW) and tag is None for score, tag in zip(tagged["score"], corrected, strict=True)
+        ],
     )
+
+
+def _corrected(store: Store, chunks: pd.DataFrame) -> list[str | None]:
+    """The tag that a person gave to each chunk, as its text is now."""
+    given = notes.counting(store.path, "chunk").dropna(subset=[notes.TAG])
+    tags = {(row.name, row.text): str(row.tag) for row in given.itertuples(index=False)}
+    things = (notes.chunk(row.chunk_id, row.text) for row in chunks.itertuples()) if tags else ()
+    found = [tags.get((thing.name, thing.text)) for thing in things]
+    return found or [None] * len(chunks)
 
 
 def described(name: str | None) -> Metric | None:
@@ -143,7 +162,10 @@ def legend(chunks: pd.DataFrame) -> None:
         if tag in CATEGORIES
     )
     st.html(f'<div class="legend">{swatches}</div>')
-    if unsure := int((chunks["score"] < UNSURE_BELOW).sum()):
-        st.caption(f"{unsure} of {len(chunks)} tags are unsure (probability below {UNSURE_BELOW:g}).")
+    if unsure := int(chunks["is_unsure"].sum()):
+        st.caption(
+            f"Unsure: {unsure} of {len(chunks)}, with a ? at the number. The first tag, which gives the colour, has a"
+            f" probability below {UNSURE_BELOW:g}."
+        )
     if strangers := [tag for tag in known if tag not in CATEGORIES]:
         show("also: " + ", ".join(strangers))

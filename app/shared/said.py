@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.shell import keys
+from app.shell import keys, selection
 from app.shell.data_table import data_table
 from app.shell.untrusted import one_line, show
 from app.shell.vocabulary import CATEGORIES, category
@@ -60,7 +60,7 @@ def _form(study: Path, thing: Thing, given: Mapping[str, str], *, is_open: bool)
                 known if own in known else [*known, own],
                 format_func=_tag_words,
                 key=boxes[TAG],
-                help="It stands beside the computed tag and replaces it nowhere; a search asks by tag@corrected.",
+                help="It gives the chunk its colour; the computed tag stays beside it. A search asks by tag@corrected.",
             )
         st.text_input("Your name, kept with it", key=author, max_chars=notes.LONGEST_AUTHOR)
         st.form_submit_button("Keep", on_click=_keep, args=(study, thing, boxes, author), disabled=not is_open)
@@ -75,11 +75,14 @@ def _keep(study: Path, thing: Thing, boxes: Mapping[str, str], author: str) -> N
     if len(values) < len(boxes):
         return  # the form has gone meanwhile
     st.session_state[AUTHOR] = by = st.session_state.get(author) or ""
+    before = notes.in_force(study, thing).get(TAG)
     try:
         for kind, value in values.items():
             notes.give(study, thing, kind, (notes.STARRED if value else "") if kind == STAR else value, by)
     except AnchorscopeError as error:
         st.session_state[_PROBLEM] = str(error)
+    if notes.in_force(study, thing).get(TAG) != before:
+        selection.redraw_page()  # its colour stands in other parts
 
 
 def _history(study: Path, thing: Thing) -> None:

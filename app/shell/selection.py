@@ -105,6 +105,12 @@ def _run_again(outdated: list[str]) -> NoReturn:
     st.rerun(outdated)
 
 
+def redraw_page() -> None:
+    """Have the page drawn anew as a whole, as something changed that is not of the selection: last in a callback."""
+    if parts.is_alone():
+        st.rerun()
+
+
 def part(name: str, draw: Callable[[], None]) -> None:
     """Draw a part of the page that runs again by itself, where something that it read has changed."""
     key = keys.of(name)

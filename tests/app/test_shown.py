@@ -14,6 +14,7 @@ import pytest
 
 from app.chains_of_thought.metric_table import metric_table
 from app.components.reader import spans, strength
+from app.shared import chunk_colours
 from app.shared.chunk_colours import usual_choice
 from app.shell import missing, progress, studies
 from app.shell.numbers import number
@@ -146,6 +147,16 @@ def test_a_divergence_below_chance_is_drawn_as_that_and_not_as_strong():
     assert drawn[0]["hint"].endswith("-0.3")
     signed = spans(values.assign(value=[-0.3, 0.1, 0.05, np.nan]), METRICS["resampling_importance_accuracy"])
     assert not any(span["below"] for span in signed) and signed[0]["strength"] == strength(-0.3, 0.3)
+
+
+def test_what_is_counted_as_unsure_is_what_has_a_mark(monkeypatch):
+    rows = {"chunk_id": ["a", "b", "c"], "number": [1, 2, 3], "text": "x", "category": "unknown", "value": np.nan}
+    chunks = pd.DataFrame(rows | {"is_unsure": [True, False, True], "score": [0.4, 0.9, 0.3]})
+    said = []
+    monkeypatch.setattr(chunk_colours.st, "caption", said.append)
+    chunk_colours.legend(chunks)
+    marked = [span["unsure"] for span in spans(chunks, None)]
+    assert marked == [True, False, True] and said[0].startswith(f"Unsure: {sum(marked)} of 3, with a ?")
 
 
 def test_strength_grows_with_the_size_of_the_value():

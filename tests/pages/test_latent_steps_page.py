@@ -89,3 +89,10 @@ def test_a_study_without_latents_says_how_to_make_them(opened, whole):
 def test_every_other_page_opens_on_a_study_of_latents_alone(opened, study, page):
     test = opened(page, study, study="small")
     assert not test.exception, test.exception
+
+
+def test_the_findings_of_a_study_of_latents_begin_with_theirs(opened, study):
+    test = opened("findings", study, study="small")
+    assert not test.exception and test.header[0].value == "What latents do to accuracy"
+    said = words(test)
+    assert "With 3 latents" in said and "all latents − none" in said

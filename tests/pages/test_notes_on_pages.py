@@ -4,6 +4,9 @@ import re
 
 import pytest
 
+from app.shared import chunk_colours
+from app.shell import selection
+from backend.ids import cot_of
 from backend.store import notes
 from backend.store.notes import NOTE, STAR, STARRED, TAG, chunk, feature, give, in_force
 from backend.store.store import Store
@@ -55,6 +58,21 @@ def test_what_is_kept_beside_a_chunk_is_in_the_ledger_and_said_beside_it(opened,
     assert sorted(shown["value"]) == sorted(["(taken back)", "less odd", "plan_generation", STARRED, "an odd one"])
     other = opened(PAGE, study, study="small", chunk=name[:-1] + "1")
     assert boxes(other)["Note"].value == "" and boxes(other)["Star"].value is False
+
+
+def test_a_corrected_tag_changes_the_colour_and_the_legend_at_once(opened, study, monkeypatch):
+    name, _ = first_chunk(study)
+    test = opened(PAGE, study, study="small", chunk=name)
+    legend = next(one.proto.body for one in test.get("html") if "swatch" in one.proto.body)
+    redrawn = []
+    monkeypatch.setattr(selection, "redraw_page", lambda: redrawn.append(True))
+    test = keep(test, Corrected_tag="plan_generation")
+    assert not test.exception and redrawn == [True]
+    store = Store(study)
+    rows = chunk_colours.chunks(store, cot_of(name), store.tag_sources()[0], None, None)
+    assert rows["category"].iloc[0] == "plan_generation" and not rows["is_unsure"].iloc[0]
+    assert rows["tags"].iloc[0] == list(store.tagged_chunks(cot_of(name), store.tag_sources()[0])["categories"].iloc[0])
+    assert next(one.proto.body for one in test.get("html") if "swatch" in one.proto.body) != legend
 
 
 def test_a_search_finds_them_and_says_corrected(opened, study):

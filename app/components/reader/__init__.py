@@ -33,7 +33,8 @@ def reader(
     """Show the chunks (`chunk_id`, `number`, `text`, `category`, `value`) and call `on_chunk` with the id that was
     clicked or walked to.
 
-    `marks` paints chunks, by id: "source" (the vector came from there), "applied" (it is steered there) or "both".
+    `is_unsure`, where it is a column, puts a ? at the number. `marks` paints chunks, by id: "source" (the vector came
+    from there), "applied" (it is steered there) or "both".
     `with_formulas` sets the formulas of their texts.
     """
     key = keys.of("cot_reader")
@@ -68,8 +69,9 @@ def spans(chunks: pd.DataFrame, metric: Metric | None, marks: Mapping[str, str] 
             "ink": ink_on(category_colour(row.category)),
             "strength": 0.0 if is_below else strength(row.value, largest),
             "below": is_below,
+            "unsure": bool(getattr(row, "is_unsure", False)),
             "mark": (marks or {}).get(row.chunk_id),
-            "hint": f"{row.number}. {category(row.category)}"
+            "hint": f"{row.number}. {category(row.category)}{' (unsure)' if getattr(row, 'is_unsure', False) else ''}"
             + ("" if metric is None else f" · {metric.label} {number(row.value)}"),
         }
         for row, is_below in zip(chunks.itertuples(), below.tolist(), strict=True)

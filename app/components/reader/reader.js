@@ -1,6 +1,6 @@
 // One chain of thought as clickable chunks. Text enters the page as textContent only.
-// data: {chunks: [{id, number, text, colour, ink, strength, below, hint, mark}], selected, heard}; strength is 0 to 100, or null where the
-// metric is unknown; below says that it is less than chance gives; mark is null, "source" (a vector comes from the chunk), "applied" (it is steered there) or "both".
+// data: {chunks: [{id, number, text, colour, ink, strength, below, unsure, hint, mark}], selected, heard}; strength is 0 to 100, or null where the
+// metric is unknown; below says that it is less than chance gives; unsure that its tag is improbable; mark is null, "source" (a vector comes from the chunk), "applied" (it is steered there) or "both".
 // A chunk may have parts too: its text in pieces, strings and formulas {tex, math, display}; math is a text or [element, ...children].
 // Says to Python: trigger "chunk" with {at, value: the id of the chunk that was clicked or reached with j, k or the arrows}; heard is the at of
 // the last that Python has acted on.
@@ -71,6 +71,7 @@ function draw(root, view, chunks) {
     span.style.setProperty("--strength", chunk.strength ?? 0);
     span.classList.toggle("unknown", chunk.strength === null);
     span.classList.toggle("below", chunk.below);
+    span.classList.toggle("unsure", chunk.unsure);
     span.title = chunk.hint;
   }
   paint(root, view, chunks);

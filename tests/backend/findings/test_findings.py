@@ -14,6 +14,7 @@ from backend.findings import (
     commitments,
     divergence,
     important_chunks,
+    latents,
     leaning_features,
     steering,
 )
@@ -241,3 +242,40 @@ def test_a_number_is_claimed_by_q_before_p_and_never_where_both_are_unknown():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(AnchorscopeError, match="There is no kind of finding"):
         KINDS["nothing"]
+
+
+# Latents
+
+
+def latent_models(*siblings: str) -> pd.DataFrame:
+    return pd.DataFrame({"model_id": list(siblings), "sibling": list(siblings), "training_seed": 0})
+
+
+def latent_runs(**right: tuple[int, int]) -> pd.DataFrame:
+    """Of 100 problems so many are right with no latents and with 3, by model."""
+    return pd.DataFrame(
+        [
+            {"model_id": model, "problem_id": f"p{at}", "n_latents": n, "is_correct": at < k}
+            for model, ends in right.items()
+            for n, k in zip((0, 3), ends, strict=True)
+            for at in range(100)
+        ]
+    )
+
+
+def test_what_latents_add_is_claimed_beside_the_siblings_that_have_none():
+    models = latent_models("latent", "pause", "none")
+    found = latents.told(models, latent_runs(latent=(10, 90), pause=(12, 14), none=(15, 15)))
+    added, of_pause, of_none = found.numbers
+    assert (added.value, of_pause.value, of_none.value) == pytest.approx((80, 76, 75))
+    assert added.low < 80 < added.high and added.control == pytest.approx(2) and added.n == "100 problems"
+    assert all(one.claimed for one in found.numbers) and found.lacks is None
+    assert "With 3 latents 90.0 %" in found.statement and "with pauses 14.0 %" in found.statement
+    assert found.way.page == "latent_steps" and found.rows["claimed"].all()
+
+
+def test_latents_that_add_nothing_are_not_claimed_and_without_siblings_the_control_is_lacking():
+    models = latent_models("latent", "pause")
+    found = latents.told(models, latent_runs(latent=(50, 51), pause=(49, 50)))
+    assert not any(one.claimed for one in found.numbers) and "0 of 2 differences are beyond" in found.statement
+    assert latents.told(latent_models("latent"), latent_runs(latent=(10, 90))).lacks is not None
