@@ -60,6 +60,7 @@ TERMS = {
     "kl(steered ‖ base)": _KL_STEERED,
     "kl, nats": _KL_STEERED,
     "nats": "Natural logarithms: 1 nat is 1.44 bits.",
+    "points of accuracy": "Percentage points: of 100 problems so many more are answered right.",
     "β": _BETA,
     "rms of the residual stream": "√(mean of h²) of the residual stream at the steered position.",
     "norm of the residual stream": "‖h‖ of the residual stream at the steered position.",

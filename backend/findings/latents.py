@@ -57,7 +57,7 @@ def told(models: pd.DataFrame, runs: pd.DataFrame) -> Finding:
             100 * one.found.low,
             100 * one.found.high,
             some(one.found.n, "problem"),
-            "points",
+            "points of accuracy",
             p=one.p,
             control=one.control,
         )
