@@ -122,6 +122,7 @@ def draw_pairs(here: Here, store: Store) -> None:
     with left:
         data_figure(
             figures.paired_effects(rows, axis=at.axis, selected=selection.get(chosen_chunk.CHUNK)),
+            words={"pairs": "Pairs of an anchor and its match: how many are drawn."},
             key=key,
             on_select=lambda: go_to_clicked(key, rows["chunk_id"]),
             selection_mode="points",

@@ -147,7 +147,7 @@ def _axes(figure: go.Figure, n_rows: int, n: int) -> None:
     for column in range(1, _COLUMNS + 1):
         last = n_rows if (n - 1) % _COLUMNS >= column - 1 else n_rows - 1
         if last >= 1:
-            figure.update_xaxes(title="loss", title_standoff=4, showticklabels=True, row=last, col=column)
+            figure.update_xaxes(title="parallelogram loss", title_standoff=4, showticklabels=True, row=last, col=column)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02], nticks=4)
     figure.update_yaxes(title="quadruples", title_standoff=4, col=1)
     figure.update_xaxes(rangemode="tozero", nticks=5)

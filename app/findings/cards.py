@@ -18,8 +18,8 @@ from backend.store.experiments import Experiments
 from backend.store.store import Store
 
 FIGURES: dict[str, Callable[[Finding], go.Figure]] = {
-    ESTIMATES: lambda found: figures.estimates(found.rows, axis=_axis(found)),
-    BY_LAYER: lambda found: figures.by_layer(found.rows, axis=str(found.rows["axis"].iloc[0])),
+    ESTIMATES: lambda found: figures.estimates(found.rows, axis=found.axis),
+    BY_LAYER: lambda found: figures.by_layer(found.rows, axis=found.axis),
     LEANING: lambda found: figures.leaning(found.rows),
 }
 
@@ -80,8 +80,3 @@ def draw_unknown(here: Here, store: Store) -> None:
 
 def anything_unknown(here: Here) -> Missing | None:
     return None if missing(here.store) else Missing("Every stage of this study has been done.", None)
-
-
-def _axis(found: Finding) -> str:
-    unit = next((one.unit for one in found.numbers if one.unit), "")
-    return unit

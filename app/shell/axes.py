@@ -24,8 +24,8 @@ _DISTILLED = "“Towards Understanding Distilled Reasoning Models” (Baek and T
 _SPRINT = "“Latent Reasoning Sprint 3”"
 
 _KL_STEERED = (
-    "Mean over the chunk's tokens of KL(p steered ‖ p unsteered) = Σ p steered · ln(p steered / p unsteered), over the"
-    f" whole vocabulary, the text given; summed in float64. {_FEATURES}, section 3."
+    "KL(p steered ‖ p unsteered) = Σ p steered · ln(p steered / p unsteered) of next-token probabilities, over the"
+    f" whole vocabulary, the text given, mean over the tokens that are read; summed in float64. {_FEATURES}, section 3."
 )
 _BETA = (
     "How far the residual stream is moved: h + β · unit · v, v of unit length; the unit is said beside it."
@@ -47,7 +47,10 @@ _INFLUENCE = (
     "Mean over the later chunk's tokens of KL(attention to the earlier chunk's tokens suppressed ‖ base), the text"
     f" given. After {_ANCHORS}."
 )
-_FREQUENCY = "Tokens on which the feature's code is not 0, over all tokens that were read."
+_FREQUENCY = (
+    "Tokens on which the feature's code is not 0, over all tokens of what a mark stands for: the texts that were read,"
+    " or a category's tokens."
+)
 _ACCURACY = "Correct answers over those that were judged; the interval is Wilson's where it is said."
 _LAYER = "A block, counted from 0; its residual stream is what leaves it."
 _SHARE_OF_ANSWERS = "Rollouts with that answer over those that gave one."
@@ -58,7 +61,6 @@ TERMS = {
     # Steering and steepness
     "kl(steered ‖ unsteered)": _KL_STEERED,
     "kl(steered ‖ base)": _KL_STEERED,
-    "kl, nats": _KL_STEERED,
     "nats": "Natural logarithms: 1 nat is 1.44 bits.",
     "points of accuracy": "Percentage points: of 100 problems so many more are answered right.",
     "β": _BETA,
@@ -97,6 +99,7 @@ TERMS = {
         "Jensen–Shannon divergence of two distributions of answers under a Dirichlet prior of ½, posterior mean less"
         " its expectation where the two are dealt anew: at most ln 2, below 0 where chance deals them further apart."
     ),
+    "pairs of an anchor and its match": "How many of them have that difference.",
     "anchor − match": (
         "What steering does at an anchor less what it does at another chunk of the same chain that is none, steered"
         " alike."
@@ -104,6 +107,10 @@ TERMS = {
     "without forced answers": "The metric without the answers that were forced of rollouts that the token cap had cut.",
     "as it counts": "The metric with the answers that were forced of rollouts that the token cap had cut.",
     "chunks read": "How much of the chain stands before the answer: between k − 1 and k the change is chunk k's.",
+    "difference of the change points": (
+        "Chunks that had been read when the first named settled, less those when the second did: below 0 the first is"
+        " earlier. Mean over chains."
+    ),
     "chains in which both commit": (
         "Of those: which of the two change points comes first. A change point counts from a Bayes factor of 3."
     ),
@@ -121,17 +128,24 @@ TERMS = {
     # Dictionaries and features
     "nrn": _NRN,
     "1 / (1 + ν)": _NU,
+    "ν^ε": "ν of what the reconstruction leaves of the activations.",
+    "ν^r": "ν of what the dictionary's reconstruction makes of the activations.",
     "features": "Rows of the dictionary: how many.",
     "live features": "Features that fire at all.",
     "share of tokens on which it fires": _FREQUENCY,
-    "share of the category's tokens on which it fires": "Of the tokens of the category's chunks alone.",
+    "share of the category's tokens on which it fires": (
+        "Of the tokens that belong to the category's target words, in the way that is chosen above (their first tokens,"
+        " or the tokens that predict them), those on which the feature's code is not 0."
+    ),
     "tokens on which it fires": "Tokens on which the feature's code is not 0.",
     "tokens": "Tokens of the text: one each, or how many.",
     "top k % by firing frequency": (
-        "How many features are zeroed: of those that lean to the reasoner, the k % that fire most on the category."
+        "How many features are zeroed: of those above the NRN that is chosen, the k % that fire most on the category."
         f" {_DISTILLED}, figure 2."
     ),
-    "change of the target's logit": f"Logit of the target token zeroed less as it was, mean over 100. {_DISTILLED}.",
+    "change of the target's logit": (
+        f"Logit of the target token zeroed less as it was, mean over the category's target tokens. {_DISTILLED}."
+    ),
     "change of its log-probability": "ln p of the target token zeroed less as it was, mean over target tokens.",
     "activation f": "The feature's code at a token: f(x) = act(Σ W encoder · a + b).",
     "f·‖w‖": "What the feature adds at a token: its code times the length of the model's decoder row.",
@@ -151,7 +165,7 @@ TERMS = {
         "uᵀGv / √(uᵀGu · vᵀGv), G the Fisher metric of the outputs pulled back to the residual stream: 1 where two"
         " directions move the predictions alike."
     ),
-    "share of pairs": "Pairs of two rows of a set whose cosine lies there, over all pairs.",
+    "share of pairs in the bin": "Pairs of two rows of a set whose cosine lies there, over all pairs.",
     "tail mass": (
         "Share of the pairs of rows whose |cosine| exceeds a threshold; isotropic rows have P(|cos| > t) in closed"
         " form. “Feature Geometry”."
@@ -185,7 +199,11 @@ TERMS = {
     "cos, period": f"Cosine of the number at that period, {_WAVE}",
     "sin, period": f"Sine of the number at that period, {_WAVE}",
     "quadruples": "Share of the pairs of word pairs whose loss is at or below that.",
-    "loss": "Parallelogram loss, or the loss of a training in the unit that is said: lower is better.",
+    "loss": "Of a training, in the unit that is said: lower is better.",
+    "parallelogram loss": (
+        "‖a − b − c + d‖ / √(‖a‖² + ‖b‖² + ‖c‖² + ‖d‖²) of the rows of two pairs of words: 0 where the one pair differs"
+        f" as the other does. {_DISTILLED}, section 6."
+    ),
     "loss of the best match": "Parallelogram loss of a side with the side of four distinct rows that has the least.",
     "mean loss over that of shuffled pairs": (
         "Parallelogram loss ‖a − b − c + d‖ / √(‖a‖² + ‖b‖² + ‖c‖² + ‖d‖²) over what pairs dealt anew have: 1 is"
@@ -193,7 +211,7 @@ TERMS = {
     ),
     "sides": "Share of the sides (differences of two rows) whose best match has a loss at or below that.",
     "umap": "Neighbours lie near each other; distances and axes mean nothing (McInnes et al. 2018).",
-    "component": "Principal component of the activations, with its share of the variance.",
+    "component": "Principal component of what is drawn, with its share of the variance where it is said.",
     # Influence and attention
     "acts": "The earlier chunk, whose influence is asked.",
     "is acted on": "The later chunk, whose predictions are looked at.",
@@ -224,14 +242,14 @@ TERMS = {
     "near misses": "Wrong numbers that stand near the answer in a few ways.",
     "wrong numbers": "Numbers that are not the answer.",
     "wrong top numbers": "Top tokens that are a number and not the answer.",
-    "answered right": "Share of the problems that are answered right when the answer is forced there.",
+    "answered right": "Share of the problems that are answered right when the answer is forced after so many latents.",
     "even − odd latents": "Mean over even latents less that over odd ones.",
     "latent moved": f"The latent to which a multiple of mean A − mean B is added. {_SPRINT}.",
     "mean a − mean b": f"Multiple of the difference of two mean latents that is added. {_SPRINT}.",
     "random vector": "A random vector of the same length, as a control.",
     "latent": "A hidden state that is fed back as an embedding; number i is the i-th that was run.",
-    "latents run": "After so many latents the answer is forced.",
-    "paid to": "The earlier position, which is attended to.",
+    "latents run": "How many latents have been run; bot is the token that begins the thinking, before them.",
+    "paid to": "The earlier position, which is attended to; bot is the token that begins the thinking.",
     "paid at latent": "The latent at which attention is looked at.",
     "share of attention": "Attention weights, mean over heads: what a position gives to all sums to 1.",
     "needed": "Right answers with the latent as it is less those with zeros or a mean in its place.",
@@ -244,10 +262,30 @@ TERMS = {
     "layer": _LAYER,
     "token": "A token of the text, in reading order.",
     "chunk": f"A sentence of the chain, in reading order, from 1. {_ANCHORS}.",
-    "chunks": f"Sentences of chains: how many. {_ANCHORS}.",
+    "chunks": f"Sentences of chains: one each, or how many. {_ANCHORS}.",
     "chunks of the cot": "How long the chain is, in sentences.",
-    "pairs": "Pairs of an anchor and its match: how many.",
 }
+
+
+# Terms of several figures' titles, which mean the same in each of them. Every other one stands in one file of figures.
+SHARED = frozenset(
+    {
+        "accuracy",
+        "chunk",
+        "chunks",
+        "cosine",
+        "f·‖w‖",
+        "kl(steered ‖ unsteered)",
+        "layer",
+        "logit per unit of f",
+        "nats",
+        "nrn",
+        "share of tokens on which it fires",
+        "token",
+        "tokens seen",
+        "β",
+    }
+)
 
 
 def plain(title: str) -> str:

@@ -18,7 +18,7 @@ from app.shared.model_names import called
 from app.shared.sampled import NUCLEUS, SAMPLES, SEED, TEMPERATURE
 from app.shared.views import Here
 from app.shared.waiting import place_in_line
-from app.shell import keys, selection
+from app.shell import axes, keys, selection
 from app.shell.data_figure import data_figure
 from app.shell.data_table import data_table
 from app.shell.fields import SWITCH, Field, Whole, declare
@@ -423,7 +423,8 @@ def _dosed(study: Path, now: live.Run, key: str) -> None:
     if steps is None:  # a run of before has its samples, and not these
         steps = dose_steps(Experiments(study).samples(now.run_id))
     chart = dose_response(results["rows"], steps, unit=row.get("unit"))
-    data_figure(chart, key=keys.of(f"dose_{key}"), config={"displayModeBar": False})
+    words = {"KL, nats": axes.meaning("kl(steered ‖ unsteered)")}
+    data_figure(chart, words=words, key=keys.of(f"dose_{key}"), config={"displayModeBar": False})
     operation = OPERATIONS.get(row.get("operation") or "")
     is_moved = operation is not None and operation.zero_changes_nothing
     unsteered = "; β = 0 is the unsteered model" if is_moved else ""

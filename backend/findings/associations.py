@@ -76,6 +76,7 @@ def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:
             }
         ),
         way=Way("steepness", "Its scatter" if claimed else "Scatter of the strongest", _selected(first)),
+        axis="ρ within CoTs",
     )
 
 

@@ -83,6 +83,7 @@ def told(rows: pd.DataFrame, lens: str | None, layer: int | None) -> Finding:
             }
         ),
         way=Way("chains_of_thought", "One chain, and all", {"dock": "commitment"}),
+        axis="difference of the change points, chunks",
     )
 
 

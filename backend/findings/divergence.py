@@ -48,8 +48,9 @@ def told(own: pd.DataFrame, measure: str, names: Sequence[str]) -> Finding:
             ),
         ),
         control=_control(own, measure),
-        rows=own[["layer", "value", "low", "high", "control"]].assign(axis=MEASURES[measure].axis),
+        rows=own[["layer", "value", "low", "high", "control"]],
         way=Way("geometry", "Every measure by layer", {"geometry_part": "parting"}),
+        axis=MEASURES[measure].axis,
     )
 
 

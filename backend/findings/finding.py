@@ -60,6 +60,7 @@ class Finding:
     control: str  # what stands beside them, in words
     rows: pd.DataFrame  # of the kind's figure
     way: Way
+    axis: str = ""  # what the figure's values are, with their unit
     examples: tuple[Example, ...] = ()
     lacks: Missing | None = None  # a control that it does not have, and how it is had
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from backend.findings.finding import Example, Finding, Number, Q, Way
 from backend.findings.words import line, models, number, some
+from backend.importance.metric_registry import METRICS
 from backend.store.store import Store
 from backend.store.undone import Missing, command, is_text, lacking
 
@@ -49,6 +50,7 @@ def told(tested: pd.DataFrame, called: Mapping[str, str]) -> Finding:
         ),
         rows=_drawn(shown.head(_DRAWN)),
         way=_way(shown.iloc[0], "Open the chain of the first"),
+        axis=METRICS[METRIC].axis,
         examples=tuple(
             Example(str(row.text), _about(row, called), _way(row, f"Chunk {row.number}"), one)
             for row, one in zip(beyond.head(_TEXTS).itertuples(), numbers, strict=False)

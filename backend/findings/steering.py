@@ -23,6 +23,7 @@ from backend.findings.finding import Example, Finding, Number, Q, Way
 from backend.findings.words import interval, line, models, number, some
 from backend.ids import seed_for
 from backend.importance.jsd import jensen_shannon
+from backend.importance.steered_effects import QUANTITIES
 from backend.importance.steered_rollouts import BASE, RANDOM, STEERED
 from backend.store.experiments import Experiments
 from backend.store.store import Store
@@ -105,6 +106,7 @@ def told(found: Sequence[Moved]) -> Finding:
         " is on the high side.",
         rows=_drawn(named),
         way=named[0].run.way,
+        axis=f"{QUANTITIES[_JSD].label}, nats",
         examples=tuple(
             Example(one.run.text, one.run.words, one.run.way, own)
             for one, own in zip(named, numbers, strict=True)

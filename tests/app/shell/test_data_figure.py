@@ -12,6 +12,7 @@ from app.shell import axes
 from app.shell.data_figure import DOOR, titles
 from app.shell.theme import blank
 from app.shell.vocabulary import METRICS, column
+from backend.importance.steered_effects import QUANTITIES
 from backend.models.interventions import UNITS
 from backend.store.geometry_columns import COLUMNS
 
@@ -110,6 +111,28 @@ def test_every_axis_title_of_every_figure_has_words():
     found = {(path.name, title) for path in FIGURES for title in axis_titles(path) if not title.startswith(REST)}
     assert len(found) > 80
     assert not {(name, title) for name, title in found if axes.without_words([title])}
+
+
+def test_a_term_of_several_files_of_figures_is_declared_to_mean_the_same_in_each():
+    files: dict[str, set[str]] = {}
+    for path in FIGURES:
+        for term in (term for title in axis_titles(path) for term in axes.terms_of(title)):
+            files.setdefault(term, set()).add(path.name)
+    assert {term for term, its in files.items() if len(its) > 1} == axes.SHARED
+
+
+def test_of_what_a_study_measures_no_term_but_its_own_and_shared_ones_has_words():
+    units = axes.SHARED | {"jsd", "difference of accuracies", "rollouts"}  # of all that is measured in them
+    for quantity in QUANTITIES.values():
+        own = {quantity.label.lower()}
+        assert set(axes.terms_of(f"{quantity.label}, {quantity.unit}")) <= own | units, quantity.name
+
+
+def test_a_figures_own_words_come_before_all_others():
+    own = axes.own_words({"KL, nats": "Of the answers.", "chunk": ""})
+    assert axes.terms_of("KL, nats of the chunk", own) == ["kl, nats", "chunk"]
+    said = axes.explained(("KL, nats of the chunk",), own)
+    assert "Of the answers" in said and axes.meaning("chunk")[:20] in said and "1 nat" not in said
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
