@@ -80,6 +80,7 @@ def told(models: pd.DataFrame, runs: pd.DataFrame) -> Finding:
                 "told": [f"{one.label}: {number(one.value)} {interval(one.low, one.high)} points" for one in numbers],
             }
         ),
+        axis="points of accuracy",
         way=Way("latent_steps", "Answers after fewer latents", {"latent_reading": "early"}),
         lacks=None if siblings else Missing("It lacks its control: a sibling that was trained without latents.", None),
     )
