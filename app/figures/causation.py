@@ -178,9 +178,9 @@ def differences(rows: Frame[Difference], *, axis: str) -> go.Figure:
     figure.update_yaxes(
         title="pairs of an anchor<br>and its match", rangemode="tozero", dtick=1 if len(rows) <= 20 else None
     )
-    figure.update_xaxes(title=f"anchor − match, {axis}", row=len(ARMS), col=1)
+    figure.update_xaxes(title=f"anchor − match,<br>{axis}", row=len(ARMS), col=1)
     return figure.update_layout(
-        template=TEMPLATE, height=430, showlegend=False, margin={"l": 8, "r": 8, "t": 30, "b": 56}, bargap=0.05
+        template=TEMPLATE, height=430, showlegend=False, margin={"l": 8, "r": 8, "t": 30, "b": 72}, bargap=0.05
     )
 
 

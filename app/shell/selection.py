@@ -120,8 +120,8 @@ def part(name: str, draw: Callable[[], None]) -> None:
             draw()
         if parts.is_last():
             publish()
-            if outdated := parts.outdated(_state()):  # by what a part itself did
-                _run_again(outdated)
+            if parts.outdated(_state()):  # by what the part itself did
+                st.rerun()
 
     keys.fragment(noted, key=key)()
 

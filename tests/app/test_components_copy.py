@@ -87,4 +87,4 @@ def test_a_chunk_is_text_and_its_formulas_are_elements_of_mathml_alone(tmp_path,
         assert "<img src=x onerror=alert(1)>" in found["text"] and '"a" <b>' in found["text"]
     else:
         assert set(found["names"]) == {"span", "#text"} and HOSTILE in found["text"]
-    assert set(found["attributes"]) <= {"role", "aria-selected", "title", "class", "display"}
+    assert set(found["attributes"]) <= {"role", "aria-selected", "title", "class", "display", "stretchy"}

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from app.shared.clicks import heard, told
-from app.shell import keys
+from app.shell import keys, selection
 from app.shell.numbers import number
 from app.shell.theme import ACCENT, STEERED, category_colour, ink_on
 
@@ -33,6 +33,7 @@ def arcs(
         chunk = told(key, "chunk")
         if chunk in set(chunks["chunk_id"]):
             on_chunk(chunk)
+            selection.redraw()
 
     shown = drawn(chunks, links, unit) | {"selected": selected, "heard": heard(key)}
     _component()(key=key, data=shown, on_chunk_change=moved)

@@ -209,5 +209,6 @@ def test_no_other_module_lists_the_columns():
         "backend/live/influence.py",
         "app/figures/geometry.py",  # draws certain of them against each other
         "app/steepness/local_geometry.py",
+        "app/chains_of_thought/compared_layers.py",  # says of each how many of what it is the mean of
     )
     assert lists_of(COLUMNS.keys(), allowed=own) == []
