@@ -6,8 +6,9 @@
    Streamlit app of two pages with the same kinds of widgets and nothing to compute.
 2. A person's steps, each repeated: select the next chunk (j in the reader), change the metric, change the colour of the
    map, go to another page, open the first page (of a warm server, in a new browser).
-3. A step ends with the last change of the page after it; then nothing runs and nothing changes for 300 ms. The server's
-   own time is that of Streamlit's runs of the script meanwhile, by a clock that only this program puts around them.
+3. A step ends with the last change of the page after it that is seen; then nothing runs and nothing changes for 300 ms.
+   The server's own time is that of Streamlit's runs of the script meanwhile, by a clock that only this program puts
+   around them.
    `moved` is the browser's layout shift: what of the window moved times how far; 0 where nothing jumped.
 
 Medians in milliseconds, beside what we aim at. The last line is JSON. Alone on the machine the figures mean something;
@@ -70,7 +71,8 @@ WATCH = """
   const watch = window.watch = { began: 0, changed: 0, armed: false, shift: 0 };
   const aside = "[data-testid=stStatusWidget], [data-testid=stHeader], [data-testid=stToolbar]";
   new MutationObserver((records) => {
-    for (const { target } of records) {
+    for (const { target, attributeName } of records) {
+      if (/^(aria-|role$|tabindex$)/.test(attributeName ?? "")) continue; // said a moment later, and not seen
       const element = target instanceof Element ? target : target.parentElement;
       if (element && !element.closest(aside)) watch.changed = performance.now();
     }
