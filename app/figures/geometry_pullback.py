@@ -60,7 +60,7 @@ def pullback_map(
             colorscale=SEQUENTIAL,
             showscale=column == len(shown),
             colorbar={
-                "title": {"text": "share of pairs", "side": "right"},
+                "title": {"text": "share of pairs in the cell", "side": "right"},
                 "tickvals": list(_POWERS),
                 "ticktext": list(_POWERS.values()),
                 "thickness": 12,

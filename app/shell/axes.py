@@ -165,6 +165,7 @@ TERMS = {
         "uᵀGv / √(uᵀGu · vᵀGv), G the Fisher metric of the outputs pulled back to the residual stream: 1 where two"
         " directions move the predictions alike."
     ),
+    "share of pairs in the cell": "Pairs whose cosine and pull-back cosine lie there, over all pairs of the panel.",
     "share of pairs in the bin": "Pairs of two rows of a set whose cosine lies there, over all pairs.",
     "tail mass": (
         "Share of the pairs of rows whose |cosine| exceeds a threshold; isotropic rows have P(|cos| > t) in closed"

@@ -29,6 +29,7 @@ from app.shell.fields import FIELDS
 from app.shell.selection import LONGEST
 from app.steepness.views import PART, PARTS
 from backend.schema.tables import TABLES
+from backend.store.store import Store
 from tests.pages.conftest import words
 
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
@@ -101,14 +102,14 @@ def walked(opened, *studies: Path, visits=VISITS, say: Callable[[AppTest], str] 
 
 
 def test_a_study_that_has_everything_calls_each_model_by_its_one_name(opened, everything):
-    with duckdb.connect(str(everything), read_only=True) as connection:
-        models = connection.execute("SELECT model_id, name FROM models").fetchall()
+    models = Store(everything).frame("SELECT model_id, name FROM models").itertuples(index=False)
+    names = [name for model in models for name in model]
     said = walked(opened, everything, say=seen)
     assert "No results at" not in "".join(said.values())
     for place, shown in said.items():
         if place != "overview":  # which says what the short names stand for
             assert not re.search("embedded:|[Dd]istilled only|tuned over", shown), place
-            assert not [one for pair in models for one in pair if one in shown], place
+            assert not [one for one in names if one in shown], place
 
 
 @pytest.mark.parametrize("turn", range(3))
