@@ -5,7 +5,7 @@ Each number stands with the interval and the n that the store has; a difference 
 are of one chunk, so that intervals over tokens or probes are not those of two independent draws.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from app.shell.numbers import range_of
 from app.shell.untrusted import for_markdown, one_line
 from app.shell.vocabulary import direction_order, position_words, studied_words, unit_words
 from backend.feature_geometry.divergence_kinds import ALL, MEASURES
-from backend.store.geometry_columns import COLUMNS
+from backend.store.geometry_columns import COLUMNS, NONE
 from backend.store.store import Store
 
 _NEAREST = 12
@@ -54,9 +54,9 @@ class Steered(NamedTuple):
     unit: str | None
 
     def of(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows that were measured so, of those that have such columns."""
-        for name, value in zip(("kind", "position", "unit"), self, strict=True):
-            rows = rows[rows[name] == value] if name in rows and value is not None else rows
+        """The rows that were measured so, and those to which it does not apply."""
+        for name, value in zip(self._fields, self, strict=True):
+            rows = rows if value is None else rows[rows[name].isin([value, NONE])]
         return rows
 
 
@@ -151,29 +151,18 @@ def quantities(store: Store, chunk: str, cot: str, stream: Stream, how: Steered)
 
 
 def _geometry(store: Store, chunk: str, stream: Stream, how: Steered) -> Iterator[Quantity]:
-    fisher = how.of(at_layer(store.fisher_of(chunk), stream))
-    swept = how.of(at_layer(store.kl_curves_of(chunk), stream))
-    for name, rows in (("fisher_steepness", fisher), ("steepness", swept)):
-        known = rows[name].dropna()
-        if len(rows) and how.kind is not None:
-            mean = float(known.mean()) if len(known) else None
-            yield Quantity(*_named(name, how.unit), mean, n=len(known), of="directions")
-    for row in how.of(at_layer(store.local_geometry_of(chunk), stream)).head(1).to_dict("records"):
-        n = _known(row["n_probes"])
-        yield _with_error(row, "isotropic_steepness", "isotropic_se", n, "probes", how.unit)
-        yield _with_error(row, "participation_ratio", "participation_se", n, "probes", how.unit)
-        for name in ("on_manifold_steepness", "off_manifold_steepness"):
-            yield Quantity(*_named(name, how.unit), _known(row[name]), n=_known(row["n_tangents"]), of="tangents")
-    for row in how.of(at_layer(store.random_steps_of(chunk), stream)).head(1).to_dict("records"):
-        yield Quantity(
-            *_named("anisotropy_ratio", how.unit),
-            _known(row["anisotropy_ratio"]),
-            n=_known(row["n_random"]),
-            of="random directions",
-        )
-    for row in at_layer(store.neighbourhood_of(chunk), stream).head(1).to_dict("records"):
-        for name in ("dimension_twonn", "dimension_mle", "curvature", "density", "residual_norm"):
-            yield Quantity(*_named(name, how.unit), _known(row[name]), n=_known(row["k"]), of="nearest chunks")
+    """Every geometry column; of those along directions, where the chunk is steered, the mean over the kind's."""
+    rows = how.of(store.geometry_of(chunk, stream.model, int(stream.layer or 0)))
+    if how.kind is None:
+        rows = rows[rows["kind"] == NONE]
+    for row in rows.to_dict("records"):
+        column, value, n = COLUMNS[row["name"]], _known(row["x"]), _known(row["n"])
+        unit = column.unit + (f" (β in {unit_words(how.unit or '')})" if "β" in column.unit else "")
+        counted = "directions" if column.source.is_directed else column.counted
+        if value is None or (se := _known(row["se"])) is None:
+            yield Quantity(column.label, unit, value, n=n, of=counted)
+        else:
+            yield Quantity(column.label, unit, value, value - _SE * se, value + _SE * se, n, counted)
 
 
 def _readings(store: Store, chunk: str, cot: str, stream: Stream) -> Iterator[Quantity]:
@@ -294,20 +283,6 @@ def neighbours_beside(near: pd.DataFrame, far: pd.DataFrame) -> pd.DataFrame:
             "difference": both["cosine"] - both["cosine_other"],
         }
     ).reset_index(drop=True)
-
-
-def _named(name: str, unit: str | None) -> tuple[str, str]:
-    """What a geometry column is called, and its unit, with that of β where it is counted by it."""
-    column = COLUMNS[name]
-    return column.label, column.unit + (f" (β in {unit_words(unit or '')})" if "β" in column.unit else "")
-
-
-def _with_error(row: Mapping[str, Any], name: str, error: str, n: float | None, of: str, unit: str | None) -> Quantity:
-    """A value with its standard error as a 95 % interval."""
-    value, se = _known(row[name]), _known(row[error])
-    if value is None or se is None:
-        return Quantity(*_named(name, unit), value, n=n, of=of)
-    return Quantity(*_named(name, unit), value, value - _SE * se, value + _SE * se, n, of)
 
 
 def _known(value: Any) -> float | None:

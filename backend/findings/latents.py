@@ -20,7 +20,7 @@ from backend.latent.summaries import at_the_end, early_answers
 from backend.statistics.holm import holm
 from backend.statistics.paired import Paired, mcnemar
 from backend.store.store import Store
-from backend.store.undone import Missing, command
+from backend.store.undone import Missing, lacking
 
 _LATENT = "latent"
 
@@ -38,10 +38,7 @@ class Compared:
 def find(store: Store) -> Finding | Missing:
     models, runs = store.latent_models(), store.latent_runs()
     models = models[models["model_id"].isin(runs["model_id"])]
-    if models.empty:
-        what = "No model of this study reasons in latents. Give it some by [latent] in its study file, and run it:"
-        return Missing(what, command(store.path))
-    return told(models, runs)
+    return lacking(store, "latents") if models.empty else told(models, runs)
 
 
 def told(models: pd.DataFrame, runs: pd.DataFrame) -> Finding:

@@ -97,6 +97,9 @@ class GeometryColumn:
     r2: str = "NULL::DOUBLE"  # SQL: of the fit that it comes from
     below_floor: str = "NULL::BOOLEAN"  # SQL: the curve lies at or below the noise floor
     where: str = "true"  # SQL: which rows
+    se: str = "NULL::DOUBLE"  # SQL: standard error of the value
+    n: str = "NULL::BIGINT"  # SQL: how many `counted` it rests on; of a source with directions, those that are known
+    counted: str = ""
     is_steepness: bool = False  # the Steepness page's question is about it
     rule: int = 1  # raise it when the value changes: pairs are tested anew. 0: as before columns had rules
 
@@ -105,18 +108,19 @@ class GeometryColumn:
             raise ColumnError(f"A geometry column is called {self.name!r}; letters, digits and _ were expected.")
 
     def sql(self) -> str:
-        """chunk_id, the rest of its NAME, x, r2, n_directions, below_floor."""
+        """chunk_id, the rest of its NAME, x, r2, n_directions, below_floor, se, n."""
         of = self.source
         named = f"{of.kind} AS kind, model_id, {of.layer} AS layer, {of.position} AS position, {of.unit} AS unit"
         rows = f"FROM {of.read or of.table}{of.joined} WHERE {self.where}"
         if not of.is_directed:
             return (
                 f"SELECT chunk_id, {named}, {self.value} AS x, {self.r2} AS r2, NULL::BIGINT AS n_directions,"
-                f" {self.below_floor} AS below_floor {rows}"
+                f" {self.below_floor} AS below_floor, {self.se} AS se, {self.n} AS n {rows}"
             )
         return (
             f"SELECT chunk_id, {named}, avg({self.value}) AS x, avg({self.r2}) AS r2, count({self.value}) AS"
-            f" n_directions, bool_and({self.below_floor}) AS below_floor {rows} GROUP BY chunk_id, {', '.join(NAME)}"
+            f" n_directions, bool_and({self.below_floor}) AS below_floor, NULL::DOUBLE AS se, count({self.value}) AS n"
+            f" {rows} GROUP BY chunk_id, {', '.join(NAME)}"
         )
 
 
@@ -178,6 +182,9 @@ _shipped(
     "Mean of ½·vᵀGv over directions, by Hutchinson's estimator.",
     LOCAL,
     is_steepness=True,
+    se="isotropic_se",
+    n="n_probes",
+    counted="probes",
 )
 _shipped(
     "on_manifold_steepness",
@@ -185,6 +192,8 @@ _shipped(
     _PER_BETA,
     "Mean of ½·vᵀGv along the leading tangents of the nearest chunks.",
     LOCAL,
+    n="n_tangents",
+    counted="tangents",
 )
 _shipped(
     "off_manifold_steepness",
@@ -192,6 +201,8 @@ _shipped(
     _PER_BETA,
     "The same along random directions orthogonal to those tangents.",
     LOCAL,
+    n="n_tangents",
+    counted="tangents",
 )
 _shipped(
     "participation_ratio",
@@ -199,6 +210,9 @@ _shipped(
     "directions",
     "(Σλ)²/Σλ²: how many directions share the sensitivity.",
     LOCAL,
+    se="participation_se",
+    n="n_probes",
+    counted="probes",
 )
 _shipped(
     "anisotropy_ratio",
@@ -206,6 +220,8 @@ _shipped(
     "largest / smallest KL",
     "Of the random directions, at magnitude 1.",
     STEPS,
+    n="n_random",
+    counted="random directions",
 )
 _shipped(
     "random_cv",
@@ -214,6 +230,8 @@ _shipped(
     "Coefficient of variation of their KL at magnitude 1.",
     STEPS,
     "random_cv[list_position(epsilons, 1.0)]",
+    n="n_random",
+    counted="random directions",
 )
 _shipped(
     "dimension_twonn",
@@ -221,6 +239,8 @@ _shipped(
     "dimensions",
     "Of the nearest chunk activations, by TwoNN.",
     CLOUDS,
+    n="k",
+    counted="nearest chunks",
 )
 _shipped(
     "dimension_mle",
@@ -228,6 +248,8 @@ _shipped(
     "dimensions",
     "Of the nearest chunk activations, by maximum likelihood.",
     CLOUDS,
+    n="k",
+    counted="nearest chunks",
 )
 _shipped(
     "curvature",
@@ -235,6 +257,8 @@ _shipped(
     "radians",
     "Mean principal angle between the chunk's tangent space and its neighbours'.",
     CLOUDS,
+    n="k",
+    counted="nearest chunks",
 )
 _shipped(
     "density",
@@ -242,6 +266,8 @@ _shipped(
     "log 1 / distance",
     "Log of 1 / distance to the k-th nearest chunk, distances in units of their median.",
     CLOUDS,
+    n="k",
+    counted="nearest chunks",
 )
 _shipped(
     "residual_norm",

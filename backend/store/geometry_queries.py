@@ -132,6 +132,22 @@ class GeometryQueries:
             chunk=chunk_id,
         )
 
+    def geometry_of(self: _HasFrame, chunk_id: str, model_id: str, layer: int) -> pd.DataFrame:
+        """One row a geometry column of the chunk at a layer, direction's kind, position and unit, in the order of
+        COLUMNS: `name`, kind, position, unit, x, se, n; NULL where unknown.
+        """
+        parts = " UNION ALL ".join(
+            f"SELECT {number} AS number, '{name}' AS name, kind, position, unit, x, se, n FROM ({column.sql()}) WHERE"
+            " chunk_id = $chunk AND model_id = $model AND layer = $layer"
+            for number, (name, column) in enumerate(COLUMNS.items())
+        )
+        return self.frame(
+            f"SELECT * EXCLUDE (number) FROM ({parts}) ORDER BY number, kind, position, unit",
+            chunk=chunk_id,
+            model=model_id,
+            layer=int(layer),
+        )
+
     def curve_choices(self: _HasFrame) -> pd.DataFrame:
         """One row a model, layer and unit with KL(β) curves."""
         return self.frame(

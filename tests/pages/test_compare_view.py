@@ -4,6 +4,7 @@ import pytest
 
 from app.shell.vocabulary import RUN_KINDS
 from backend.store.experiments import Experiments
+from backend.store.geometry_columns import COLUMNS
 from backend.store.store import Store
 from tests.pages.conftest import words
 
@@ -45,6 +46,9 @@ def test_what_is_open_is_pinned_and_another_layer_and_chunk_are_set_beside_it(op
     curvature = store.neighbourhood_of(second).set_index("layer")["curvature"]
     assert rows.loc["Curvature", ["this", "pinned"]].tolist() == pytest.approx([curvature[5], curvature[15]])
     assert any({"metric", "pinned", "difference"} <= set(head) for head in shown)
+    found = store.geometry_of(second, chosen["pinned_model"], 5)
+    known = found.loc[found["x"].notna() & (found["kind"] == "none"), "name"]
+    assert known.nunique() > 4 and {COLUMNS[name].label for name in known} <= set(layers["quantity"])
 
     button(test, "Let go of what is pinned").click().run()
     assert not {"pinned_chunk", "pinned_model", "pinned_layer"} & set(test.session_state["selection"])

@@ -195,6 +195,30 @@ def test_swept_columns_are_means_over_the_directions_of_a_kind():
     assert all("GROUP BY chunk_id, kind" in COLUMNS[name].sql() for name in columns_of(SWEPT))
 
 
+def test_of_a_chunk_at_a_layer_every_column_has_its_own_value_error_and_n(store):
+    local = store.frame("SELECT * FROM local_geometry WHERE isotropic_se IS NOT NULL ORDER BY chunk_id").iloc[0]
+    rows = store.geometry_of(local.chunk_id, local.model_id, local.layer)
+    at = rows[(rows["position"] == local.position) & (rows["unit"] == local.unit)].set_index("name")
+    for name, error, n in (
+        ("isotropic_steepness", "isotropic_se", "n_probes"),
+        ("participation_ratio", "participation_se", "n_probes"),
+    ):
+        assert at.loc[name, ["x", "se", "n"]].tolist() == local[[name, error, n]].tolist()
+    swept = store.frame(
+        "SELECT kind, position, unit, avg(steepness) AS x, count(steepness) AS n FROM steepness WHERE chunk_id = $chunk"
+        " AND model_id = $model AND layer = $layer GROUP BY ALL ORDER BY ALL",
+        chunk=local.chunk_id,
+        model=local.model_id,
+        layer=int(local.layer),
+    )
+    own = rows[rows["name"] == "steepness"]
+    assert len(swept) and own[["kind", "position", "unit", "n"]].values.tolist() == (
+        swept[["kind", "position", "unit", "n"]].values.tolist()
+    )
+    assert own["x"].tolist() == pytest.approx(swept["x"].tolist()) and own["se"].isna().all()
+    assert set(rows["name"]) <= set(COLUMNS) and rows["name"].nunique() > 8
+
+
 def test_no_other_module_lists_the_columns():
     own = (
         "backend/store/geometry_columns.py",
@@ -209,6 +233,5 @@ def test_no_other_module_lists_the_columns():
         "backend/live/influence.py",
         "app/figures/geometry.py",  # draws certain of them against each other
         "app/steepness/local_geometry.py",
-        "app/chains_of_thought/compared_layers.py",  # says of each how many of what it is the mean of
     )
     assert lists_of(COLUMNS.keys(), allowed=own) == []
