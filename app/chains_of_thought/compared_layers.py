@@ -56,7 +56,7 @@ class Steered(NamedTuple):
     def of(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The rows that were measured so, and those to which it does not apply."""
         for name, value in zip(self._fields, self, strict=True):
-            rows = rows if value is None else rows[rows[name].isin([value, NONE])]
+            rows = rows[rows[name].isin([value, NONE])]
         return rows
 
 
@@ -152,10 +152,7 @@ def quantities(store: Store, chunk: str, cot: str, stream: Stream, how: Steered)
 
 def _geometry(store: Store, chunk: str, stream: Stream, how: Steered) -> Iterator[Quantity]:
     """Every geometry column; of those along directions, where the chunk is steered, the mean over the kind's."""
-    rows = how.of(store.geometry_of(chunk, stream.model, int(stream.layer or 0)))
-    if how.kind is None:
-        rows = rows[rows["kind"] == NONE]
-    for row in rows.to_dict("records"):
+    for row in how.of(store.geometry_of(chunk, stream.model, int(stream.layer or 0))).to_dict("records"):
         column, value, n = COLUMNS[row["name"]], _known(row["x"]), _known(row["n"])
         unit = column.unit + (f" (β in {unit_words(how.unit or '')})" if "β" in column.unit else "")
         counted = "directions" if column.source.is_directed else column.counted

@@ -104,8 +104,11 @@ def _link(run: str, other: str) -> None:
 
 def _measured(first: live.Run | None, second: live.Run | None) -> None:
     one, two = ((run and run.results) or {} for run in (first, second))
-    called_arms = REWORDED_ARMS if first is not None and first.is_reworded else ARMS
-    if "rows" in one and "rows" in two:
+    reworded = {run.is_reworded for run in (first, second) if run is not None}
+    called_arms = REWORDED_ARMS if True in reworded else ARMS
+    if len(reworded) > 1:  # what is changed in the one is not what is changed in the other
+        st.caption("One of the two is reworded and the other steered: their arms are not the same ones.")
+    elif "rows" in one and "rows" in two:
         _table(along_beta(one["rows"], two["rows"]), "compared_doses")
         _say("Bars of both runs: 95 %")
     elif "comparisons" in one and "comparisons" in two:

@@ -1,8 +1,11 @@
 """What is pinned stands beside what is open: chains, chunks, layers and runs, all of it in the link."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from app.shell.vocabulary import RUN_KINDS
+from app.steering import compared_runs
 from backend.store.experiments import Experiments
 from backend.store.geometry_columns import COLUMNS
 from backend.store.store import Store
@@ -103,3 +106,15 @@ def test_without_an_open_run_one_of_the_pinned_one_s_kind_is_offered(opened, who
     many = next(row.experiment_id for row in kept.itertuples() if row.kind == "continue")
     test = opened("chains_of_thought", whole, dock="compare", pinned_run=many)
     assert not test.exception and "No other run of its kind" in words(test)
+
+
+def test_arms_of_a_reworded_run_and_of_a_steered_one_are_not_set_beside_each_other(monkeypatch):
+    said, tables = [], []
+    monkeypatch.setattr(compared_runs.st, "caption", said.append)
+    monkeypatch.setattr(compared_runs, "_table", lambda rows, key: tables.append(key))
+    results = {"arms": {"changed": {"n": 2}}, "comparisons": []}
+    steered, reworded = (SimpleNamespace(results=results, is_reworded=one) for one in (False, True))
+    compared_runs._measured(steered, reworded)
+    assert tables == [] and "not the same" in said[0]
+    compared_runs._measured(reworded, reworded)
+    assert tables == ["compared_arms", "compared_effects"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from backend.evidence.multiple import shared
+from backend.feature_geometry.divergence_kinds import MEASURES
 from backend.importance.metric_registry import METRICS
 from backend.schema.tables import TABLES
 from backend.store.geometry_columns import (
@@ -148,6 +149,11 @@ def test_a_new_column_has_its_words_on_every_axis():
     with registered(COLUMNS, LARGEST):
         assert column("spikiness").axis("none") == "Spikiness, largest / RMS"
     assert column("spikiness").label == "spikiness"
+
+
+def test_what_stands_in_one_table_has_different_labels():
+    labels = [one.label for one in (*COLUMNS.values(), *MEASURES.values())]
+    assert len(labels) == len(set(labels))
 
 
 def test_a_column_that_no_entry_knows_is_refused_with_those_there_are(store):
