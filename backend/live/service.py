@@ -316,6 +316,7 @@ class LiveService:
         )
         there.close()
         self._pipe, self._outbox, self._heard = here, queue.SimpleQueue(), time.monotonic()
+        self._is_loading = True  # a process that starts is as silent as one that loads a model
         self._sender = threading.Thread(
             target=_send, args=(here, self._outbox), name="live steering, sending", daemon=True
         )

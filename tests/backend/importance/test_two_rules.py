@@ -43,7 +43,7 @@ def test_rollouts_that_change_side_and_how_far_the_estimates_move(store):
     assert (found.moves.n, found.moves.n_moved, found.moves.n_gained) == (2, 1, 1)
     assert found.moves.largest == pytest.approx(0.2)
     words = rules_line(found)
-    assert "5 of the study's 26 rollouts" in words and "in 1 of 2 chunks, the farthest by +0.20 nats" in words
+    assert "5 of the study's 26 resampled rollouts" in words and "in 1 of 2 chunks, the farthest by +0.20 nats" in words
 
 
 def test_a_study_without_the_rule_says_nothing_of_it(tmp_path):

@@ -68,10 +68,22 @@ def wait_for_tokens(service, name):
         time.sleep(0.01)
 
 
+def wait_until_running(service, name):
+    while service.status(name).state == "waiting":
+        time.sleep(0.005)
+
+
 def test_twenty_requests_at_once_are_all_answered_and_told_their_place(service, model):
+    before = [f"before the crowd {k}" for k in range(service.limits.active)]
+    for k, name in enumerate(before):  # nobody leaves the line while the crowd joins it
+        service.submit(name, model, streamed(k, sampling=LONG))
+    for name in before:
+        wait_until_running(service, name)
     names = [f"crowd {k}" for k in range(20)]
     first = [service.submit(name, model, streamed(k)) for k, name in enumerate(names)]
-    assert [status.place for status in first] == sorted(status.place for status in first)
+    assert [status.place for status in first] == list(range(1, 21))
+    for name in before:
+        service.cancel(name)
     ended = [service.wait(name, 120) for name in names]
     assert {status.state for status in ended} == {"finished"}
     assert len({str(tokens(status)) for status in ended}) == 20
@@ -107,7 +119,7 @@ def test_a_request_in_the_line_can_be_cancelled_and_a_full_line_says_so(service,
     try:
         for k in range(3):
             small.submit(f"{k}", model, streamed(k, sampling=LONG))
-            time.sleep(0.1)  # the first leaves the line
+            wait_until_running(small, "0")  # the first leaves the line
         with pytest.raises(LineFull, match="2 requests are waiting"):
             small.submit("one too many", model, streamed(9))
         small.cancel("1")
@@ -235,8 +247,7 @@ def test_what_a_stopped_attempt_still_sends_is_not_taken_for_the_next_ones(servi
     before = service._tickets["twice"].name
     service.cancel("twice")
     service.submit("twice", model, streamed(1))
-    while service.status("twice").state == "waiting":
-        time.sleep(0.005)
+    wait_until_running(service, "twice")
     with service._lock:
         assert service._take(("done", before, None)) is None
         service._take(("part", before, {"arms": {"base": {"tokens": [{"id": -1, "kl": 0.0}]}}}))
