@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from backend.ids import stable_id
+from backend.schema.migrations import WrongSchema
 from backend.schema.provenance import commit, versions
 from backend.store.progress import Progress as Moment
 from backend.store.progress import State, read_progress, write_progress
-from backend.store.publish import is_published, left_out, publish
-from backend.store.store import Store, generation_of
+from backend.store.publish import holds_all, left_out, publish
+from backend.store.store import NoStore, Store, generation_of
 from backend.store.unit_files import StudyFolder, Writer
 from precompute.engines.local import Local
 from precompute.rules import raised, rule_of, units_of
@@ -92,9 +93,7 @@ class _Runner:
         self.work = Work((), (), 0)  # of the stage that runs
         for line in writer.found:
             console.print(f"  unit {line.key} of {line.stage} was lost, and its files are back: it counts again")
-        if not is_published(folder):
-            self._publish()
-        self.store = Store(folder.path)
+        self.store = self._opened()
 
     def predates(self, stage: Stage) -> bool:
         """Whether what rests on the sets that this stage freezes is older than they are: then they are what the study
@@ -119,11 +118,21 @@ class _Runner:
 
     def _republish(self) -> None:
         """Publish what is not, and read the newest from now on."""
-        if not is_published(self.folder):
-            self._publish()
-        if generation_of(self.folder.path) != self.store.generation:
-            self.store.close()
-            self.store = Store(self.folder.path)
+        with suppress(NoStore):
+            if generation_of(self.folder.path) == self.store.generation and holds_all(self.store, self.folder):
+                return
+        self.store.close()
+        self.store = self._opened()
+
+    def _opened(self) -> Store:
+        """The newest generation, which holds everything."""
+        with suppress(NoStore, WrongSchema):
+            store = Store(self.folder.path)
+            if holds_all(store, self.folder):
+                return store
+            store.close()
+        self._publish()
+        return Store(self.folder.path)
 
     def finish(self, state: State) -> None:
         """The last words. What is said here is never worth an error:

@@ -43,7 +43,7 @@ from backend.schema.migrations import WrongSchema, refusal, upgraded
 from backend.schema.tables import SCHEMA_VERSION, TABLES, VECTOR
 from backend.store import dictionaries
 from backend.store.experiments import Experiments
-from backend.store.publish import create_tables, describe, insert_rows
+from backend.store.publish import insert_rows, new_database
 from backend.store.state import parsed
 from backend.store.store import _SEALED, Store
 from backend.store.unit_files import _sync_folder
@@ -273,24 +273,19 @@ def unpack(folder: Path, file: Path) -> Path:
 
 
 def _build(found: Pack, file: Path) -> None:
-    with duckdb.connect(str(file)) as connection:
-        create_tables(connection)
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "study": found.study,
+        "published_at": found.published_at,
+        "manifest_bytes": 0,  # no manifest stands behind it
+        "rules": json.dumps(found.rules),
+        "vectors": "float16",
+        "pack": found.digest,
+    }
+    with new_database(file, facts) as connection:
         for table in TABLES:
             if table in found.tables:
                 insert_rows(connection, table, found.rows(table))
-        describe(
-            connection,
-            {
-                "schema_version": SCHEMA_VERSION,
-                "study": found.study,
-                "published_at": found.published_at,
-                "manifest_bytes": 0,  # no manifest stands behind it
-                "rules": json.dumps(found.rules),
-                "vectors": "float16",
-                "pack": found.digest,
-            },
-        )
-        connection.execute("CHECKPOINT")
 
 
 def _is_unpacked(found: Pack, file: Path) -> bool:

@@ -31,6 +31,7 @@ from backend.store.store import NoStore, Store
 from backend.store.unit_files import DamagedFile, StudyFolder, UnitLine, Writer, _sync_folder
 
 _KEPT_GENERATIONS = 3  # a reader that has just resolved the pointer still finds its file
+_EMPTY: dict[tuple[tuple[str, str], ...], bytes] = {}  # by their columns, a database of tables without rows
 
 
 def publish(writer: Writer) -> list[UnitLine]:
@@ -70,26 +71,21 @@ def _build(writer: Writer, kept: Kept, building: Path, generation: Path) -> list
     """Make the generation, whole; returns the units that were found damaged or missing."""
     folder = writer.folder
     damaged: list[UnitLine] = []
-    with duckdb.connect(str(building)) as connection:
-        create_tables(connection)
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "study": folder.name,
+        "generation": int(generation.stem[4:]),
+        "published_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
+        "manifest_bytes": folder.manifest_bytes(),
+        "experiments_bytes": kept.manifest_bytes,
+        "rules": json.dumps(writer.ledger.rules()),
+    }
+    with new_database(building, facts) as connection:
         for table in TABLES:
             if table in kept.tables:
                 insert_rows(connection, table, kept.tables[table])
             else:
                 _fill(connection, table, list(_unit_tables(writer, table, damaged)))
-        describe(
-            connection,
-            {
-                "schema_version": SCHEMA_VERSION,
-                "study": folder.name,
-                "generation": int(generation.stem[4:]),
-                "published_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
-                "manifest_bytes": folder.manifest_bytes(),
-                "experiments_bytes": kept.manifest_bytes,
-                "rules": json.dumps(writer.ledger.rules()),
-            },
-        )
-        connection.execute("CHECKPOINT")
     with open(building, "rb") as handle:
         os.fsync(handle.fileno())
     digest_file(generation).write_text(f"{_sha256(building)}  {generation.name}\n", encoding="utf-8")
@@ -143,13 +139,20 @@ def is_published(folder: StudyFolder) -> bool:
     except (NoStore, WrongSchema):
         return False
     with contextlib.closing(store):
-        if store.older is not None or store.later or store.widened or not is_whole(store.generation):
-            return False
-        experiments_bytes = store.frame("SELECT value FROM about WHERE name = 'experiments_bytes'")["value"].item()
-        return (store.manifest_bytes, int(experiments_bytes)) == (
-            folder.manifest_bytes(),
-            ledger_of(folder.path).manifest_bytes(),
-        )
+        return holds_all(store, folder)
+
+
+def holds_all(store: Store, folder: StudyFolder) -> bool:
+    """Whether the generation that is open is the newest, of today's schema, whole, and holds every unit and experiment
+    that counts.
+    """
+    if store.older is not None or store.later or store.widened or not is_whole(store.generation):
+        return False
+    experiments_bytes = store.frame("SELECT value FROM about WHERE name = 'experiments_bytes'")["value"].item()
+    return (store.manifest_bytes, int(experiments_bytes)) == (
+        folder.manifest_bytes(),
+        ledger_of(folder.path).manifest_bytes(),
+    )
 
 
 def take_in_experiments(file: Path, kept: Kept) -> None:
@@ -178,6 +181,37 @@ def _unit_tables(writer: Writer, table: str, damaged: list[UnitLine]) -> Iterato
             )
 
 
+@contextlib.contextmanager
+def new_database(file: Path, facts: Mapping[str, object]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A new `file` with the schema's tables, to be filled at once, and the table `about`. `Store` needs schema_version,
+    study, published_at and manifest_bytes there.
+    """
+    _make_empty(file)
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("BEGIN")
+        yield connection
+        connection.execute("CREATE TABLE about (name VARCHAR, value VARCHAR)")
+        connection.execute(
+            "INSERT INTO about SELECT unnest($names), unnest($values)",
+            {"names": list(facts), "values": [str(value) for value in facts.values()]},
+        )
+        connection.execute("COMMIT")
+        connection.execute("CHECKPOINT")
+
+
+def _make_empty(file: Path) -> None:
+    """A hundred tables take longer than what most studies have in them, and are the same each time: made once a
+    process.
+    """
+    tables = tuple((name, table.in_duckdb) for name, table in TABLES.items())
+    if tables in _EMPTY:
+        file.write_bytes(_EMPTY[tables])
+        return
+    with duckdb.connect(str(file)) as connection:
+        create_tables(connection)
+    _EMPTY[tables] = file.read_bytes()
+
+
 def create_tables(connection: duckdb.DuckDBPyConnection, tables: Collection[str] = TABLES.keys()) -> None:
     """The schema's `tables`, empty; in one transaction, as a hundred would each wait for the disk."""
     connection.execute("BEGIN")
@@ -201,6 +235,8 @@ def _fill(connection: duckdb.DuckDBPyConnection, table: str, units: list[pa.Tabl
 
 def insert_rows(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
     """All of `rows`, by the names of its columns, into a table that is there."""
+    if not rows.num_rows:
+        return
     connection.register("kept_rows", rows)
     connection.execute(f'INSERT INTO "{table}" BY NAME SELECT * FROM kept_rows')
     connection.unregister("kept_rows")
@@ -217,12 +253,6 @@ def replace_rows(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Tab
         f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY _order DESC) = 1"
     )
     connection.unregister("new_rows")
-
-
-def describe(connection: duckdb.DuckDBPyConnection, facts: Mapping[str, object]) -> None:
-    """The table `about`. `Store` needs schema_version, study, published_at and manifest_bytes there."""
-    connection.execute("CREATE TABLE about (name VARCHAR, value VARCHAR)")
-    connection.executemany("INSERT INTO about VALUES (?, ?)", [[name, str(value)] for name, value in facts.items()])
 
 
 def _point(folder: StudyFolder, generation: Path) -> None:

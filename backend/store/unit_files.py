@@ -188,7 +188,7 @@ class StudyFolder:
             raise DamagedFile(
                 f"{path} is damaged: its sha256 is not the one in the manifest; run the same command again."
             )
-        return pq.read_table(pa.BufferReader(raw), page_checksum_verification=True)
+        return pq.ParquetFile(pa.BufferReader(raw), page_checksum_verification=True).read(use_threads=False)
 
     def require_files(self, lines: Collection[UnitLine]) -> None:
         """Raises UnreadableFile where not one of the files of `lines` is there: that is a disk that is gone, not so
