@@ -17,7 +17,7 @@ from app.findings import tour
 from app.shell import failures, progress, selection, shortcuts, studies
 from app.shell.fields import FIELDS, STUDY
 from app.shell.missing import NO_STUDY, PageEnds, say
-from app.shell.navigation import PAGES, ROOT_PAGE, page_named
+from app.shell.navigation import PAGES, ROOT_PAGE, link_to, page_named
 from app.shell.untrusted import one_line, show
 from backend.errors import AnchorscopeError
 from backend.plain import plain
@@ -72,7 +72,7 @@ def _links() -> None:
             if section:
                 st.caption(section)
             for name in names:
-                st.page_link(page_named(name), query_params=chosen, width="stretch")
+                st.page_link(link_to(name), query_params=chosen, width="stretch")
 
 
 def _keys() -> None:

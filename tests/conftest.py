@@ -7,8 +7,6 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that share two cores stall at every small operation
 os.environ["ANCHORSCOPE_DEMO"] = ""  # dashboards in tests know the studies they are given, not the shipped one
 
-os.environ["STREAMLIT_BROWSER_GATHER_USAGE_STATS"] = os.environ["STREAMLIT_RUNNER_MAGIC_ENABLED"] = "false"  # as ours
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 
 from tests import had_once
 
+gc.disable()  # until all tests are collected: to look through what is imported, again and again, took a third of it
 _MAIN = sys.modules["__main__"]
 os.fsync = lambda descriptor: None  # what a test writes need not outlive a power cut, and each wait for a disk is 4 ms
 TINY_VOCABULARY = 384
@@ -176,7 +175,8 @@ def pytest_collection_finish() -> None:
     had_once.prepare()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000)
+    gc.set_threshold(50_000)
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

@@ -43,6 +43,11 @@ def prepare() -> None:
     if "streamlit.testing.v1" in sys.modules:
         _components()
         _runs_of_scripts()
+        _as_we_configure()
+        _scripts()
+    if "plotly.basedatatypes" in sys.modules:  # the same few hundred names of properties, taken apart in each figure
+        plotly = sys.modules["plotly.basedatatypes"]
+        plotly._str_to_dict_path_full = functools.cache(plotly._str_to_dict_path_full)
     if "backend.store.packed" in sys.modules:  # squeezed as far as can be, a small pack takes a second
         sys.modules["backend.store.packed"]._LEVELS = {"zstd": 1, "brotli": 1}
     if "backend.cot.answers" in sys.modules:
@@ -72,6 +77,31 @@ def _runs_of_scripts() -> None:
             ask(runner, 0)  # which ends it and says so
 
     local_script_runner.require_widgets_deltas = wait
+
+
+def _as_we_configure() -> None:
+    """AppTest reads neither our config.toml, as tests leave the folder, nor the environment: by its defaults it counts
+    every command for telemetry and rewrites every script.
+    """
+    from streamlit import config
+
+    config.set_option("browser.gatherUsageStats", False)
+    config.set_option("runner.magicEnabled", False)
+
+
+def _scripts() -> None:
+    """An AppTest compiles its page at every run, as it shares no code with the run before."""
+    from streamlit.runtime.scriptrunner.script_cache import ScriptCache
+
+    read, code = ScriptCache.get_bytecode, {}
+
+    def bytecode(cache: ScriptCache, path: str) -> Any:
+        stamp = path, os.stat(path).st_mtime_ns
+        if stamp not in code:
+            code[stamp] = read(cache, path)
+        return code[stamp]
+
+    ScriptCache.get_bytecode = bytecode
 
 
 def _judging_processes() -> None:

@@ -22,7 +22,7 @@ from backend.store.store import Store
 def draw(here: Here, store: Store) -> None:
     where = here.chunk
     st.page_link(
-        navigation.page_named(navigation.STEERING),
+        navigation.link_to(navigation.STEERING),
         label="Open in Steering",
         icon=":material/tune:",
         query_params=selection.values(),

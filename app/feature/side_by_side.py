@@ -72,7 +72,7 @@ def controls(here: Here) -> list[int]:
         )
         _compare_with(store, dictionary, rows, shown)
         st.page_link(
-            navigation.page_named(navigation.CROSSCODER),
+            navigation.link_to(navigation.CROSSCODER),
             label="All features",
             icon=":material/compare_arrows:",
             query_params=selection.values(),

@@ -481,7 +481,7 @@ def draw_looked_at(here: Here, store: Store) -> None:
         )
         if shown.where is not None:
             st.page_link(
-                navigation.page_named(navigation.CHAINS),
+                navigation.link_to(navigation.CHAINS),
                 label="Open in the workspace",
                 icon=":material/segment:",
                 query_params=selection.values(),

@@ -64,7 +64,7 @@ def several_asked(here: Here) -> Missing | None:
 def draw_way_to_prompts(here: Here, store: Store) -> None:
     show(f"{store.n_asked()} pairs of a model and a prompt were asked. Which of a difference is whose:")
     st.page_link(
-        navigation.page_named(navigation.PROMPTS),
+        navigation.link_to(navigation.PROMPTS),
         label="Accuracy by prompt and model",
         icon=":material/forum:",
         query_params=selection.values(),

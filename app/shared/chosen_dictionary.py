@@ -161,7 +161,7 @@ def way_to_feature() -> None:
         return
     with st.container(key="clicked_feature"):
         st.page_link(
-            navigation.page_named(navigation.FEATURE),
+            navigation.link_to(navigation.FEATURE),
             label=f"Open feature {feature}",
             icon=":material/lens_blur:",
             query_params=selection.values(),

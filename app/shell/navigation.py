@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.shell import selection, studies
 from app.shell.fields import STUDY
@@ -12,6 +13,7 @@ from app.shell.missing import NO_STUDY, say_and_end
 from backend.root import ROOT
 
 _FILES = ROOT / "pages"
+_LINKED: dict[str, st.Page] = {}
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,22 @@ def page_named(name: str) -> st.Page:
     return st.Page(_FILES / f"{name}.py", title=page.title, icon=page.icon, url_path=name, default=name == ROOT_PAGE)
 
 
+def link_to(name: str) -> st.Page:
+    """The page to link to, not to run: made once, as each one that is made asks the disk for its file."""
+    if name not in _LINKED and get_script_run_ctx() is not None:
+        _LINKED[name] = page_named(name)
+    return _LINKED.get(name) or page_named(name)
+
+
 def go_to(name: str) -> None:
     """Leave for another page; the selection goes along."""
-    st.switch_page(page_named(name), query_params=selection.values())
+    st.switch_page(link_to(name), query_params=selection.values())
 
 
 def way_in(to: str, label: str, chosen: Mapping[str, str]) -> None:
     """A link to another page with these values selected, here and in a new tab. The label is ours: it is Markdown."""
     st.page_link(
-        page_named(to),
+        link_to(to),
         label=label,
         icon=":material/arrow_forward:",
         query_params=selection.values_with(chosen) | {selection.FOLLOWED: "yes"},

@@ -27,6 +27,7 @@ from backend.store.unit_files import StudyFolder
 
 STORES = own_stores()
 _SMALL, _KEPT = 2**18, 256  # bytes of an answer that is kept, and how many of them are
+_MOST_OPEN = 8  # stores that stay open, each with its threads and buffers: those that were opened last
 
 
 class _Answering(Store):
@@ -77,8 +78,12 @@ def open_store(path: Path) -> Store:
                 path, None
             )  # a file replaced under its old name is only seen anew once nobody holds the old one
             del held
-            _open()[path] = (stamp, _Answering(path))
-        return _open()[path][1]
+            held = (stamp, _Answering(path))
+        _open().pop(path, None)
+        _open()[path] = held  # the last of them
+        for oldest in list(_open())[:-_MOST_OPEN]:
+            del _open()[oldest]  # it closes when the last run that reads it has ended
+        return held[1]
 
 
 def stamp_of(path: Path) -> str | None:

@@ -55,6 +55,7 @@ _SEALED = {
     "allow_community_extensions": "false",
     "allow_unsigned_extensions": "false",
     "memory_limit": "2GB",
+    "async_threads": "0",  # for files elsewhere: eight that wait, in each open study
     "max_temp_directory_size": "0B",
     "lock_configuration": "true",
 }

@@ -5,6 +5,8 @@ damaged.
 import os
 import shutil
 import time
+import weakref
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -194,3 +196,22 @@ def test_what_lies_beside_a_generation_is_asked_every_time(study, monkeypatch):
 
 def said(test: AppTest) -> str:
     return "\n".join(str(element.value) for kind in (test.text, test.caption, test.markdown) for element in kind)
+
+
+def test_of_many_studies_the_last_few_stay_open(study, tmp_path):
+    folders = [Path(shutil.copytree(study, tmp_path / f"s{k}")) for k in range(studies._MOST_OPEN + 2)]
+    stores = [studies.open_store(folder) for folder in folders]
+    first, last = weakref.ref(stores[0]), stores[-1]
+    stores.clear()
+    assert first() is None and studies.open_store(folders[-1]) is last
+    assert studies.open_store(folders[0]).path == folders[0] and len(studies._open()) == studies._MOST_OPEN
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads")
+def test_a_study_that_is_open_has_no_more_threads_than_cores(study):
+    def running() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    before = running()
+    with closing(Store(study)) as store:
+        assert len(store.frame("SELECT * FROM cots")) and running() - before <= os.cpu_count()
