@@ -43,6 +43,7 @@ from app.shell.untrusted import one_line, show
 from backend.cot.chunking import chunk_spans, token_spans
 from backend.crosscoder import on_text
 from backend.crosscoder.kinds import firing_of
+from backend.crosscoder.label_suggestions import seen
 from backend.crosscoder.on_text import NoFeatures, TextCodes
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
@@ -306,10 +307,10 @@ def draw_heat(here: Here, store: Store) -> None:
         found, places = on_text.by_token(text, features, with_prompt=with_prompt), _window(shown, with_prompt)
         labels = {at: f"token {at}: {text.tokens[at]!r}" for at in places}
         if len(places) <= _MOST_HEADS:
-            ticks, columns = {at: _head(text.tokens[at]) for at in places}, "tokens"
+            ticks, columns = {at: seen(text.tokens[at]) for at in places}, "tokens"
         else:
             ticks = {
-                int(row.token_start): f"{row.number} {_head(text.tokens[int(row.token_start)])}"
+                int(row.token_start): f"{row.number} {seen(text.tokens[int(row.token_start)])}"
                 for row in text.chunks.itertuples()
                 if row.token_start in places
             }
@@ -344,11 +345,6 @@ def draw_heat(here: Here, store: Store) -> None:
         config={"scrollZoom": True},
     )
     st.caption(definition(dictionary, cells))
-
-
-def _head(token: str) -> str:
-    """A token as the head of a column: white space is seen."""
-    return token.strip() or token.replace("\n", "⏎").replace(" ", "␣")
 
 
 def definition(dictionary: pd.Series, cells: str) -> str:

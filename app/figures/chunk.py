@@ -141,6 +141,7 @@ def kl_curves(curves: Frame[Curve], *, direction: str | None = None) -> go.Figur
             name=words if is_drawn else name,
             legendgroup=row.kind,
             showlegend=first,
+            cliponaxis=False,
             opacity=_BACK if steps_back else 1.0,
             marker={
                 "color": colour,
@@ -175,7 +176,8 @@ def kl_curves(curves: Frame[Curve], *, direction: str | None = None) -> go.Figur
         )
     unit = curves["unit"].iloc[0]
     figure.update_xaxes(title=f"β ({unit_words(unit)})")
-    figure.update_yaxes(title="KL(steered ‖ unsteered), nats")
+    # A KL divergence is never below 0: where the quadratic dips there, it leaves the frame.
+    figure.update_yaxes(title="KL(steered ‖ unsteered), nats", rangemode="nonnegative")
     rows = len(named) + (len(floors) > 0)  # of the legend, where there is room for one name beside another
     return figure.update_layout(
         height=320 + _LEGEND_ROW * rows, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}

@@ -47,7 +47,7 @@ def press(page: str, key: str) -> None:
 
 
 declare(Shortcut("walk", ("j", "k"), "next and previous chunk of the chain", None, in_browser="walk"))
-declare(Shortcut("search", ("/",), "search", None, in_browser="search"))
+declare(Shortcut("search", ("/",), "search; in the Workspace, choose the chain", None, in_browser="search"))
 declare(Shortcut("undo", ("u",), "undo the last choice", lambda key: selection.undo()))
 declare(Shortcut("redo", ("U",), "redo what was undone", lambda key: selection.redo()))
 declare(Shortcut("help", ("?",), "this sheet", None, in_browser="help"))

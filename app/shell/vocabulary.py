@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
+from backend.cot import categories
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance import conventions, metric_registry
 from backend.importance.metric_registry import METRICS as METRICS
@@ -35,18 +36,7 @@ CONVENTIONS = {name: convention.label for name, convention in conventions.CONVEN
     conventions.ALL: "the same under every convention",
 }
 
-CATEGORIES = {
-    "problem_setup": "Problem setup",
-    "plan_generation": "Plan generation",
-    "fact_retrieval": "Fact retrieval",
-    "active_computation": "Active computation",
-    "uncertainty_management": "Uncertainty management",
-    "result_consolidation": "Result consolidation",
-    "self_checking": "Self-checking",
-    "final_answer_emission": "Final answer",
-    "unknown": "Unknown",
-    "untagged": "Not tagged",
-}
+CATEGORIES = categories.NAMES | {"untagged": "Not tagged"}
 
 RUN_KINDS = {
     "stream": "One continuation",

@@ -37,6 +37,17 @@ CATEGORIES = {
     "final_answer_emission": "states the final answer",
     "unknown": "none of these",
 }
+NAMES = {
+    "problem_setup": "Problem setup",
+    "plan_generation": "Plan generation",
+    "fact_retrieval": "Fact retrieval",
+    "active_computation": "Active computation",
+    "uncertainty_management": "Uncertainty management",
+    "result_consolidation": "Result consolidation",
+    "self_checking": "Self-checking",
+    "final_answer_emission": "Final answer",
+    "unknown": "Unknown",
+}
 ASSETS = ROOT / "assets" / "categories"
 EXTRA_TAG_PROBABILITY = 0.3  # tags after the first need at least this
 UNSURE_BELOW = 0.5  # a first tag less probable than this says that it is unsure

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from backend.cot.categories import NAMES
 from backend.errors import AnchorscopeError
 from backend.store.labels import LONGEST_LABEL
 
@@ -68,14 +69,14 @@ def names_of(peaks: pd.DataFrame, features: pd.DataFrame) -> dict[int, str]:
         if shown := list(dict.fromkeys(f"“{token.strip()}”" for token in promoted if token.strip()))[:_SHOWN_TOKENS]:
             parts.append(f"promotes {', '.join(shown)}")
         if isinstance(row.top_category, str):
-            parts.append(f"{row.top_category.replace('_', ' ')} ×{row.top_category_lift:.1f}")
+            parts.append(f"{NAMES.get(row.top_category, row.top_category)} ×{row.top_category_lift:.1f}")
         found[int(row.feature)] = " · ".join(parts)
     return found
 
 
 def seen(token: str) -> str:
     """A token as words can show it: white space alone is drawn."""
-    return token.strip() or token.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "␣") or "∅"
+    return token.strip() or token.replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣") or "∅"
 
 
 def configured() -> ChatModel | None:

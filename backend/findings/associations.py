@@ -14,7 +14,7 @@ from backend.evidence.multiple import judged
 from backend.evidence.power import POWER, SAID, Power
 from backend.evidence.rule import P_ALONE
 from backend.findings.finding import Finding, Number, Way
-from backend.findings.words import models, number, some
+from backend.findings.words import direction, models, number, some
 from backend.importance.metric_registry import METRICS
 from backend.store.geometry_columns import COLUMNS, NO_LAYER, NONE
 from backend.store.store import Store
@@ -134,7 +134,7 @@ def _x(row: Mapping[str, Any], called: Mapping[str, str]) -> str:
     name = _lower(found.label if found else str(row["x"]))
     if row["layer"] == NO_LAYER:
         return name
-    kind = "" if row["kind"] == NONE else f", direction {str(row['kind']).replace('_', ' ')}"
+    kind = "" if row["kind"] == NONE else f", along {direction(row['kind'])}"
     return f"{name} ({called.get(row['model_id'], row['model_id'])}, layer {row['layer']}{kind})"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from backend.cot.categories import NAMES
 from backend.findings.finding import Example, Finding, Number, Q, Way
 from backend.findings.words import line, models, number, some
 from backend.importance.metric_registry import METRICS
@@ -85,7 +86,7 @@ def _number(row: pd.Series) -> Number:
 
 
 def _about(row: pd.Series, called: Mapping[str, str]) -> str:
-    tag = "no tag" if pd.isna(row.category) else str(row.category).replace("_", " ")
+    tag = "no tag" if pd.isna(row.category) else NAMES.get(row.category, str(row.category))
     return f"{tag}, by {called.get(row.model_id, row.model_id)}"
 
 

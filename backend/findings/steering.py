@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from backend.findings.finding import Example, Finding, Number, Q, Way
-from backend.findings.words import interval, line, models, number, some
+from backend.findings.words import direction, interval, line, models, number, some
 from backend.ids import seed_for
 from backend.importance.jsd import jensen_shannon
 from backend.importance.steered_effects import QUANTITIES
@@ -169,9 +169,7 @@ def of_anchors(store: Store) -> Iterator[Run]:
     for (pair, role, start), rows in store.steered_answers().groupby(["pair_id", "role", "start"], sort=True):
         one = rows.iloc[0]
         words = (
-            f"chunk {one.number} ({role}), {str(one.kind).replace('_', ' ')} × {one.beta:+g} {one.unit}".replace(
-                "-", "−"
-            )
+            f"chunk {one.number} ({role}), {direction(one.kind)}, β = {number(one.beta)} {one.unit}"
             + f" at layer {one.layer} of {called.get(one.model_id, one.model_id)}, continued from {start} it"
         )
         at = {"steered_pair": str(pair), "steered_role": str(role), "steered_from": str(start)}

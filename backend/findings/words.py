@@ -4,6 +4,7 @@ import re
 
 import pandas as pd
 
+from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.models.names import short_names
 from backend.plain import plain
 from backend.store.store import Store
@@ -29,6 +30,12 @@ def line(text: object, most: int = 160) -> str:
     """A text of the study on one line."""
     flat = re.sub(r"\s+", " ", plain(str(text))).strip()
     return flat if len(flat) <= most else flat[: most - 1].rstrip() + "…"
+
+
+def direction(kind: str) -> str:
+    """What a kind of direction is called."""
+    found = DIRECTION_KINDS.get(kind)
+    return kind if found is None else found.words
 
 
 def models(store: Store) -> dict[str, str]:

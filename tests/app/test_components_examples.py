@@ -99,5 +99,5 @@ def test_the_browser_draws_text_and_says_which_example_is_to_be_read(rows, tmp_p
     done = subprocess.run(["node", page, module.as_uri(), data], capture_output=True, text=True, check=True)
     drawn = json.loads(done.stdout)
     assert drawn["said"] == [["read", 1]] and drawn["same"]
-    assert drawn["tokens"] == [[HOSTILE, "f 0", 0], ["⏎\n⏎\n", "f 1, adds 2 to base, 0.25 to distilled", 0.25]]
+    assert drawn["tokens"] == [[HOSTILE, "f 0", 0], ["↵\n↵\n", "f 1, adds 2 to base, 0.25 to distilled", 0.25]]
     assert [words for words, *_ in drawn["peaks"]] == [" Wait", " But"] and drawn["where"][1].endswith(HOSTILE)

@@ -290,7 +290,7 @@ def test_every_feature_that_fires_has_a_suggestion_with_its_evidence(study, name
     assert set(names) == set(peaks["feature"]) and all(f" of {n}" in names[feature] for feature, n in evidence)
     of_blanks = {"feature": [0], "tokens": [["\n", " "]], "counts": [[3, 2]], "n_examples": [6], "promoted": [None]}
     (said,) = label_suggestions.names_of(pd.DataFrame(of_blanks), rows).values()
-    assert said.startswith("“⏎” 3 of 6 · “␣” 2 of 6")
+    assert said.startswith("“↵” 3 of 6 · “␣” 2 of 6")
     store.close()
 
 

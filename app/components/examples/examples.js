@@ -45,6 +45,6 @@ function made(tag, name, words) {
 
 // A token of nothing but line breaks or spaces must be seen to be hovered.
 function visible(piece) {
-  const shown = piece.replace(/\r?\n/g, "⏎\n");
+  const shown = piece.replace(/\r?\n/g, "↵\n");
   return shown.trim() ? shown : shown.replace(/ /g, "␣") || "∅";
 }

@@ -147,7 +147,7 @@ function readout(view) {
   view.readout.querySelector(".where").textContent = lens ? `layer ${layer}, logit lens at the token before the chunk:` : `layer ${layer}`;
   view.readout.querySelector(".tokens").replaceChildren(...(lens ?? []).flatMap(([piece, p]) => {
     const token = document.createElement("code"), share = document.createElement("b");
-    token.textContent = piece.replace(/ /g, "␣").replace(/\r?\n/g, "⏎").replace(/\t/g, "⇥") || "(part of a character)";
+    token.textContent = piece.replace(/ /g, "␣").replace(/\r?\n/g, "↵").replace(/\t/g, "⇥") || "(part of a character)";
     share.textContent = p.toFixed(2);
     return [token, share];
   }));

@@ -266,7 +266,7 @@ function reveal(view, arm, index) {
 // Words
 
 function visible(piece) {
-  return piece === "" ? "(part of a character)" : piece.replace(/ /g, "␣").replace(/\r?\n/g, "⏎").replace(/\t/g, "⇥");
+  return piece === "" ? "(part of a character)" : piece.replace(/ /g, "␣").replace(/\r?\n/g, "↵").replace(/\t/g, "⇥");
 }
 
 function shown(p) {

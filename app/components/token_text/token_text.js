@@ -39,6 +39,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
 // A token of nothing but line breaks or spaces must be seen to be clicked.
 function visible(piece) {
-  const shown = piece.replace(/\r?\n/g, "⏎\n");
+  const shown = piece.replace(/\r?\n/g, "↵\n");
   return shown.trim() ? shown : shown.replace(/ /g, "␣") || "∅";
 }

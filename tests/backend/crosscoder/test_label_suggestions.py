@@ -26,7 +26,7 @@ def logits():
 
 def test_tokens_are_counted_and_promoted_ones_listed_once(examples, logits):
     assert from_tokens(examples, logits) == [
-        "fires on “Wait” (2 of 4), “But” (1 of 4), “⏎” (1 of 4)",
+        "fires on “Wait” (2 of 4), “But” (1 of 4), “↵” (1 of 4)",
         "promotes “wait”",
     ]
 

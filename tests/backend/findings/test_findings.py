@@ -59,7 +59,7 @@ def test_the_first_chunk_has_the_largest_estimate_of_those_beyond_chance():
     assert [one.value for one in found.numbers] == [0.4, 0.2, 0.1] and all(one.claimed for one in found.numbers)
     assert found.statement.startswith("3 chunks of 4 matter beyond chance")
     first = found.examples[0]
-    assert first.text == "sentence 2" and first.about == "self checking, by reasoner"
+    assert first.text == "sentence 2" and first.about == "Self-checking, by reasoner"
     assert first.number == found.numbers[0]
     assert first.way.chosen["chunk"] == found.way.chosen["chunk"] == "c_0002"
     assert found.rows["claimed"].all() and len(found.rows) == 3
