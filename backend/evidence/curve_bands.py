@@ -65,8 +65,12 @@ def curve_through(frame: pd.DataFrame, curve: str, *, subset: str = "all", n_dra
     if len(sample) < 6 or constant(sample.x) or constant(sample.y):
         return Drawn(*about, note="fewer than 6 chunks, or one of the two does not vary")
     point, refit = _FITTED[curve](sample, seed)
-    draws = problem_draws(sample.n_problems, n_draws, seed)[:, sample.problems]
-    again = [refit(weights.astype(float)) for weights in draws if _varies(sample.x[weights > 0])]
+    draws, which = np.unique(problem_draws(sample.n_problems, n_draws, seed), axis=0, return_inverse=True)
+    fitted = [
+        refit(weights.astype(float)) if _varies(sample.x[weights > 0]) else None
+        for weights in draws[:, sample.problems]
+    ]  # of few problems there are few draws that differ
+    again = [own for number in which.ravel() if (own := fitted[number]) is not None]
     x = _grid(sample.x)
     values = np.array([value_at(curve, parameters, x) for parameters in again]).reshape(len(again), len(x))
     low, high = _middle(values)

@@ -15,7 +15,7 @@ import pandas as pd
 from backend.evidence.sample import Sample, sample_of
 from backend.statistics.intervals import bootstrap_percentile
 from backend.statistics.permutation import orders
-from backend.statistics.resampling import constant, problem_draws, spearman
+from backend.statistics.resampling import constant, problem_draws, spearman, weighted_spearman
 
 N_SHUFFLES = 400
 
@@ -55,20 +55,16 @@ def slopes_by_selection(frame: pd.DataFrame, *, seed: int, n_shuffles: int = N_S
 def _measured(sample: Sample, seed: int) -> Slope:
     if len(sample) < 3 or constant(sample.x):
         return Slope(len(sample), *[math.nan] * 6)
-    draws = problem_draws(sample.n_problems, N_SHUFFLES, seed)[:, sample.problems].astype(float)
-    again = _slopes(sample.x, sample.y, draws)
-    rho = [
-        spearman(np.repeat(sample.x, own), np.repeat(sample.y, own))
-        for own in draws.astype(int)
-        if own.any() and not constant(sample.x[own > 0])
-    ]
+    draws = problem_draws(sample.n_problems, N_SHUFFLES, seed)
+    again = _slopes(sample.x, sample.y, draws[:, sample.problems].astype(float))
+    rho = weighted_spearman(sample.x, sample.y, draws, sample.problems)
     (slope,) = _slopes(sample.x, sample.y, np.ones((1, len(sample))))
     return Slope(
         len(sample),
         float(slope),
         *bootstrap_percentile(again),
         spearman(sample.x, sample.y),
-        *bootstrap_percentile(np.array(rho)),
+        *bootstrap_percentile(rho),
     )
 
 

@@ -68,10 +68,11 @@ def sign_sums(values: np.ndarray, problems: np.ndarray, n_problems: int, *, at: 
 
 
 def centred_ranks(values: np.ndarray) -> np.ndarray:
-    """Mid-ranks less their mean, (n,)."""
-    from scipy.stats import rankdata
-
-    return rankdata(values) - (len(values) + 1) / 2
+    """Mid-ranks less their mean, (n,); all NaN where any value is NaN."""
+    if np.isnan(values).any():
+        return np.full(len(values), np.nan)
+    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[at] - (len(values) + 1) / 2
 
 
 def constant(values: np.ndarray) -> bool:

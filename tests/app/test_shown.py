@@ -243,7 +243,7 @@ def test_the_command_names_the_study_file_where_the_repository_has_one():
 
 
 def test_nothing_is_missing_from_a_whole_study_and_later_stages_from_a_young_one(tmp_path):
-    whole = small_study.make(tmp_path / "whole")
+    whole = small_study.make(tmp_path / "whole" / "small")
     run = {stage for stage, _ in StudyFolder(whole).ledger().live}  # a stage that comes in has no rows there
 
     def left(study: Path) -> list[str]:
@@ -251,7 +251,7 @@ def test_nothing_is_missing_from_a_whole_study_and_later_stages_from_a_young_one
         return [stage for stage in stages if stage in run]
 
     assert left(whole) == []
-    young = small_study.make(tmp_path / "young", rollouts=False, activations=False, steering=False)
+    young = small_study.make(tmp_path / "young" / "small", rollouts=False, activations=False, steering=False)
     assert left(young) == ["rollouts", "activations", "sweep"]
 
 
@@ -277,7 +277,7 @@ def test_an_answer_from_a_generation_is_remembered_for_that_generation_alone(tmp
 
 
 def test_a_stage_that_is_done_for_some_says_how_many_are_left(tmp_path):
-    store = Store(small_study.make(tmp_path / "whole"))
+    store = Store(small_study.make(tmp_path / "whole" / "small"))
     all_of_it = store.progress()
     behind = all_of_it.assign(done=all_of_it["done"] // 2)
     store.progress = lambda: behind

@@ -179,10 +179,16 @@ JUNK = ("-1", "9" * 20, "%00\x00☃:☃:☃", "~lost", "'; DROP TABLE chunks; --
 
 
 @pytest.mark.parametrize("junk", JUNK)
-def test_a_link_of_nothing_but_junk(opened, everything, junk):
+def test_a_link_to_a_study_of_a_name_that_is_junk(opened, everything, junk):
+    said = walked(opened, everything, visits=VISITS[:3], **dict.fromkeys(FIELDS, junk))
+    assert all("There is no study" in shown for shown in said.values())
+
+
+@pytest.mark.parametrize("turn", range(2))
+def test_a_link_of_nothing_but_junk_opens_every_page_of_its_study(opened, everything, turn):
     views.registered()
-    visits = [(page, {field: junk for field in FIELDS if field != "study"} | part) for page, part in VISITS]
-    walked(opened, everything, visits=visits, **dict.fromkeys(FIELDS, junk))
+    junk = {field: JUNK[(3 * turn + k) % len(JUNK)] for k, field in enumerate(FIELDS) if field != "study"}
+    walked(opened, everything, visits=[(page, junk | part) for page, part in VISITS], study="small", **junk)
 
 
 def test_junk_in_one_field_of_a_link_spoils_no_other(opened, everything):

@@ -8,7 +8,7 @@ from backend.latent.summaries import MEASURES
 from backend.store.unit_files import StudyFolder
 from precompute.pipeline import run_study
 from precompute.stages import latent_readings, latents
-from tests.latent_study import latent_study
+from tests.latent_study import briefly_fitted, latent_study
 from tests.pages.conftest import words
 
 pytestmark = pytest.mark.usefixtures("no_embedded_model")
@@ -24,7 +24,8 @@ def models(tmp_path_factory):
 def study(models, tmp_path_factory):
     """Three siblings that were run and read."""
     folder = StudyFolder(tmp_path_factory.mktemp("read") / "small")
-    run_study(latent_study(models, latents=4, named=["hops"]), folder, stages=[latents, latent_readings])
+    with briefly_fitted():
+        run_study(latent_study(models, latents=4, named=["hops"]), folder, stages=[latents, latent_readings])
     return folder.path
 
 

@@ -10,8 +10,8 @@ from app.shell.navigation import PAGES
 from backend.store.store import Store
 from backend.store.unit_files import StudyFolder
 from precompute.pipeline import run_study
-from precompute.stages import STAGES, latents
-from tests.latent_study import latent_study
+from precompute.stages import latent_needs, latent_readings, latent_steering, latents
+from tests.latent_study import briefly_fitted, latent_study
 from tests.pages.conftest import words
 from tests.pages.test_four_controls import in_sight
 
@@ -21,9 +21,14 @@ PAGE = "latent_steps"
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Three siblings, every stage done."""
+    """Three siblings, every stage of latents done."""
     folder = StudyFolder(tmp_path_factory.mktemp("latent") / "small")
-    run_study(latent_study(tmp_path_factory.mktemp("models")), folder, stages=STAGES)
+    with briefly_fitted():
+        run_study(
+            latent_study(tmp_path_factory.mktemp("models")),
+            folder,
+            stages=[latents, latent_readings, latent_needs, latent_steering],
+        )
     return folder.path
 
 

@@ -74,7 +74,7 @@ def test_a_stopped_run_is_done_again_for_whoever_presses_again_and_shown_to_othe
 
 
 def test_a_run_that_was_done_for_another_study_is_kept_in_this_one_too(service, tmp_path):
-    one, other = small_study.make(tmp_path / "one"), small_study.make(tmp_path / "other")
+    one, other = (small_study.make(tmp_path / place / "small") for place in ("one", "other"))
     live.start(one, CHOICE, ABOUT, REQUEST, again=True)
     service.end("finished")
     service.keep()

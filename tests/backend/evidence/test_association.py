@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from backend.errors import AnchorscopeError
 from backend.evidence.association import association
-from backend.statistics.resampling import spearman, weighted_spearman
+from backend.statistics.resampling import centred_ranks, spearman, weighted_spearman
 
 
 def chunks(x, y, problems, cots=None):
@@ -204,3 +204,11 @@ def test_missing_columns_and_chunks_without_a_problem_are_named():
         association(frame.assign(problem_id=["a", "a", None]), seed=0)
     with pytest.raises(AnchorscopeError, match="2 chunks have no cot_id"):
         association(frame.assign(cot_id=[None, "a", None]), seed=0)
+
+
+def test_centred_ranks_are_scipys_mid_ranks_less_their_mean():
+    rng = np.random.default_rng(4)
+    for n in (1, 2, 7, 40):
+        values = rng.choice(rng.normal(size=max(1, n // 2)), n)
+        assert np.array_equal(centred_ranks(values), rankdata(values) - (n + 1) / 2)
+    assert np.isnan(centred_ranks(np.array([1.0, np.nan, 2.0]))).all()
