@@ -247,7 +247,8 @@ def test_a_study_without_a_dictionary_says_how_to_get_one(opened, whole):
 
 def test_the_page_costs_no_torch(study):
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest\n"
+        "import gc, sys; gc.disable(); from streamlit.testing.v1 import AppTest; from tests import had_once;"
+        " had_once.prepare()\n"
         f"test = AppTest.from_file({str(ROOT / 'app' / 'main.py')!r}, default_timeout=60).run()\n"
         "test.switch_page('../pages/interventions.py').run(); assert not test.exception\n"
         "assert 'run_intervention' in [button.key for button in test.button]\n"

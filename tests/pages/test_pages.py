@@ -217,7 +217,8 @@ def test_pages_are_thin():
 def test_no_page_costs_a_model_to_import(whole):
     pages = (*PAGES[1:], "crosscoder", "feature", "interventions")
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest\ntest ="
+        "import gc, sys; gc.disable(); from streamlit.testing.v1 import AppTest; from tests import had_once;"
+        " had_once.prepare()\ntest ="
         f" AppTest.from_file({str(ROOT / 'app' / 'main.py')!r}, default_timeout=60).run()\nfor page in {pages!r}:"
         " test.switch_page(f'../pages/{page}.py').run(); assert not test.exception\nheavy = {'torch', 'umap',"
         " 'transformers', 'sentence_transformers', 'sklearn', 'math_verify'} & set(sys.modules)\nassert not heavy,"
