@@ -169,7 +169,7 @@ def test_the_folder_says_the_revision_that_is_loaded(smollm2):
 @pytest.mark.embedded
 def test_greedy_text_is_coherent(smollm2):
     prompt = smollm2.tokenizer.encode("The capital of France is", add_special_tokens=False)
-    (said,) = sample(smollm2, {"s": prompt}, [SampleRequest("r", "s", len(prompt), 0)], SamplingParameters(0, 1, 8))
+    (said,) = sample(smollm2, {"s": prompt}, [SampleRequest("r", "s", len(prompt), 0)], SamplingParameters(0, 1, 2))
     assert smollm2.tokenizer.decode(said.token_ids).startswith(" Paris")
 
 
@@ -255,8 +255,8 @@ def test_rows_of_the_embedded_model_do_not_change_each_other(smollm2):
     sequences = {
         "s": smollm2.tokenizer.encode(prompt + "Let us add 17 and 28. First the tens: 10 + 20 = 30. Then 7 + 8 = 15.")
     }
-    requests = [SampleRequest(f"r{seed}", "s", 1 + seed * 7 % len(sequences["s"]), seed) for seed in range(24)]
+    requests = [SampleRequest(f"r{seed}", "s", 1 + seed * 7 % len(sequences["s"]), seed) for seed in range(8)]
     parameters = SamplingParameters(0.6, 0.95, 4)
-    together = {s.request_id: s for s in sample(smollm2, sequences, requests, parameters, rows=24)}
-    apart = {s.request_id: s for s in sample(smollm2, sequences, requests[::-1], parameters, rows=7)}
+    together = {s.request_id: s for s in sample(smollm2, sequences, requests, parameters, rows=8)}
+    apart = {s.request_id: s for s in sample(smollm2, sequences, requests[::-1], parameters, rows=3)}
     assert together == apart

@@ -17,8 +17,8 @@ from backend.models.streaming import Arm, stream
 from tests.conftest import FAMILIES
 
 TOKENS = tuple(torch.randint(3, 384, (30,), generator=torch.Generator().manual_seed(5)).tolist())
-SAMPLED = SamplingParameters(temperature=0.8, top_p=0.95, max_new_tokens=24)
-GREEDY = SamplingParameters(temperature=0, top_p=1, max_new_tokens=20)
+SAMPLED = SamplingParameters(temperature=0.8, top_p=0.95, max_new_tokens=12)
+GREEDY = SamplingParameters(temperature=0, top_p=1, max_new_tokens=12)
 
 
 def pushed(seed: int, layer: int, positions, *, onward: bool = False, size: float = 3.0) -> Edit:
@@ -37,7 +37,7 @@ EDITS = {
 
 @torch.inference_mode()
 def reference_logits(model, tokens, edits):
-    """Logits (vocab_size,) after the last token: one full forward pass with a hook for each edit."""
+    """Logits (n_tokens, vocab_size) after each token: one full forward pass with a hook for each edit."""
 
     def hook(edit):
         where = list(edit.positions_in(0, len(tokens)))
@@ -51,7 +51,7 @@ def reference_logits(model, tokens, edits):
 
     handles = [hook(edit) for edit in edits]
     try:
-        return model(torch.tensor([list(tokens)])).logits[0, -1]
+        return model(torch.tensor([list(tokens)])).logits[0]
     finally:
         for handle in handles:
             handle.remove()
@@ -61,20 +61,24 @@ def reference_logits(model, tokens, edits):
 @pytest.mark.parametrize("which", EDITS)
 def test_every_streamed_distribution_equals_a_full_forward_pass_with_hooks(tiny, family, which):
     loaded, edits = tiny(family), EDITS[which]()
-    written = {"base": list(TOKENS), "changed": list(TOKENS)}
-    for pair in itertools.islice(stream(loaded, Arm(TOKENS), Arm(TOKENS, edits), SAMPLED, seed=3), 12):
+    written = {"base": [], "changed": []}
+    for pair in itertools.islice(stream(loaded, Arm(TOKENS), Arm(TOKENS, edits), SAMPLED, seed=3), 8):
         for arm, drawn in (("base", pair.base), ("changed", pair.changed)):
             if drawn is None:
                 continue
-            base = reference_logits(loaded.model, written[arm], ())
-            changed = reference_logits(loaded.model, written[arm], edits)
-            p, q = base.double().softmax(-1), changed.double().softmax(-1)
+            written[arm].append(drawn)
+    assert written["base"]
+    for drawns in written.values():
+        text = [*TOKENS, *(drawn.token_id for drawn in drawns)]
+        base = reference_logits(loaded.model, text, ())[len(TOKENS) - 1 :]
+        changed = reference_logits(loaded.model, text, edits)[len(TOKENS) - 1 :]
+        kl = kl_reference(changed, base).tolist()
+        for step, drawn in enumerate(drawns):
+            p, q = base[step].double().softmax(-1), changed[step].double().softmax(-1)
             for token, in_base, in_changed in drawn.top:
                 assert in_base == pytest.approx(float(p[token]), abs=1e-5)
                 assert in_changed == pytest.approx(float(q[token]), abs=1e-5)
-            assert drawn.kl == pytest.approx(float(kl_reference(changed[None], base[None])[0]), rel=1e-3, abs=1e-6)
-            written[arm].append(drawn.token_id)
-    assert len(written["base"]) > len(TOKENS)
+            assert drawn.kl == pytest.approx(kl[step], rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -93,11 +97,9 @@ def test_sampling_under_edits_takes_the_tokens_that_full_forward_passes_take(tin
     edits = {name: make() for name, make in EDITS.items()} | {"none": ()}
     requests = [SampleRequest(name, name, len(TOKENS), 1) for name in edits]
     for found in sample(loaded, dict.fromkeys(edits, TOKENS), requests, GREEDY, edits=edits):
-        written = list(TOKENS)
-        for token in found.token_ids:
-            logits = reference_logits(loaded.model, written, edits[found.request_id])
+        after = reference_logits(loaded.model, (*TOKENS, *found.token_ids), edits[found.request_id])[len(TOKENS) - 1 :]
+        for logits, token in zip(after, found.token_ids, strict=False):
             assert logits[token] >= logits.max() - 1e-4  # the likeliest, or one that rounding cannot tell from it
-            written.append(token)
         assert len(found.token_ids) == GREEDY.max_new_tokens or found.finish == "eos"
 
 
@@ -107,7 +109,7 @@ def test_an_arm_is_the_same_whatever_runs_beside_it(tiny):
     alone = [pair.base for pair in stream(loaded, Arm(TOKENS), Arm(TOKENS, one), SAMPLED, seed=4)]
     beside = [pair.base for pair in stream(loaded, Arm(TOKENS), Arm(TOKENS, other), SAMPLED, seed=4)]
     assert [d and d.token_id for d in alone if d] == [d and d.token_id for d in beside if d]
-    requests = [SampleRequest(f"{name} {n}", name, len(TOKENS), n) for name in ("plain", "edited") for n in range(6)]
+    requests = [SampleRequest(f"{name} {n}", name, len(TOKENS), n) for name in ("plain", "edited") for n in range(3)]
     sequences = {"plain": TOKENS, "edited": TOKENS}
     together = {s.request_id: s for s in sample(loaded, sequences, requests, SAMPLED, edits={"edited": one})}
     apart = {s.request_id: s for r in requests for s in sample(loaded, sequences, [r], SAMPLED, edits={"edited": one})}
@@ -127,7 +129,7 @@ def test_an_encoding_at_hand_gives_the_same_continuation(tiny):
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_two_texts_of_different_length_can_be_compared(tiny, family):
     pairs = list(stream(tiny(family), Arm(TOKENS), Arm(TOKENS[:20]), GREEDY, seed=0))
-    own = reference_logits(tiny(family).model, TOKENS[:20], ())
+    own = reference_logits(tiny(family).model, TOKENS[:20], ())[-1]
     assert own[pairs[0].changed.token_id] == pytest.approx(float(own.max()), abs=1e-4)
     assert any(pair.changed and pair.changed.kl > 0 for pair in pairs)
 
@@ -152,7 +154,7 @@ def test_a_text_too_long_for_the_model_is_refused(tiny):
         next(stream(tiny("llama"), Arm(TOKENS * 68), Arm(TOKENS), SAMPLED, seed=1))
 
 
-def test_a_thousand_interleaved_forwards_are_never_contaminated(tiny):
+def test_hundreds_of_interleaved_forwards_are_never_contaminated(tiny):
     """Four threads generate under edits of their own while others read the text unedited: every result is the one had
     alone.
     """
@@ -167,7 +169,7 @@ def test_a_thousand_interleaved_forwards_are_never_contaminated(tiny):
     forwards, wrong = itertools.count(), []
 
     def generate(k):
-        for _ in range(8):
+        for _ in range(4):
             found = [
                 p.changed and (p.changed.token_id, p.changed.kl)
                 for p in stream(loaded, Arm(TOKENS), arms[k], SAMPLED, seed=6)
@@ -177,7 +179,7 @@ def test_a_thousand_interleaved_forwards_are_never_contaminated(tiny):
             wrong.extend([k] if found != alone[k] else [])
 
     def read():
-        for _ in range(150):
+        for _ in range(75):
             next(forwards)
             wrong.extend(["read"] if not torch.equal(encode(loaded, TOKENS).normed, own) else [])
 
@@ -188,5 +190,5 @@ def test_a_thousand_interleaved_forwards_are_never_contaminated(tiny):
         thread.start()
     for thread in threads:
         thread.join()
-    assert next(forwards) >= 1000 and wrong == []
+    assert next(forwards) >= 300 and wrong == []
     assert [len(module._forward_hooks) for module in loaded.model.modules()] == hooks
