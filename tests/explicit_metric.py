@@ -37,7 +37,7 @@ def explicit_metric(model, tokens, span, layer, unit="rms"):
     h = seen[0].clone()
     p = parts.unembed(n).softmax(-1)
     log_p = torch.stack(
-        [jacobian(lambda one: parts.unembed(one).log_softmax(-1), one) for one in n]
+        [jacobian(lambda one: parts.unembed(one).log_softmax(-1), one, vectorize=True) for one in n]
     )  # (n_tokens, vocab_size, d_model)
     size = {"rms": h.square().mean(-1).sqrt(), "norm": h.norm(dim=-1), "absolute": torch.ones(len(h), dtype=h.dtype)}[
         unit

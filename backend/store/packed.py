@@ -443,7 +443,8 @@ def _smallest(rows: pa.Table) -> bytes:
         is_list = pa.types.is_list(dtype)
         leaf, column = f"{name}.list.element" if is_list else name, rows.select([name])
         sizes: dict[tuple[str | None, str], int] = {}
-        for encoding in (None, "PLAIN", _ENCODINGS.get(dtype.value_type if is_list else dtype, "PLAIN")):
+        own = _ENCODINGS.get(dtype.value_type if is_list else dtype, "PLAIN")
+        for encoding in dict.fromkeys((None, "PLAIN", own)):
             sizes[encoding, "zstd"] = len(_parquet(column, {leaf: (encoding, "zstd")}))
         encoding = min(sizes, key=sizes.__getitem__)[0]
         sizes[encoding, "brotli"] = len(_parquet(column, {leaf: (encoding, "brotli")}))

@@ -98,7 +98,7 @@ def settings(**keys) -> Settings:
             "width": D,
             "n_features": 96,
             "k": 4,
-            "steps": 500,
+            "steps": 400,
             "batch": 256,
             "learning_rate": 3e-3,
             "dead_after": 5000,
@@ -112,9 +112,10 @@ def trained(shards: Shards, **keys) -> tuple:
     """A crosscoder of the recording, its NRN, frequency and classes, on the tokens that it learned from."""
     own = settings(**keys)
     trainer, scale = Trainer(own), torch.tensor(shards.scale(), dtype=torch.float32)
+    every = shards.activations(np.arange(len(shards)))
     for _, batch in zip(range(own.steps), shards.batches(own.batch, own.seed), strict=False):
-        trainer.step(torch.from_numpy(shards.activations(batch)) * scale[:, None])
-    dictionary, every = trainer.dictionary(scale, {}), shards.activations(np.arange(len(shards)))
+        trainer.step(torch.from_numpy(every[batch]) * scale[:, None])
+    dictionary = trainer.dictionary(scale, {})
     scaling = LatentScaling(dictionary)
     scaling.add(every, dictionary.encode(torch.from_numpy(every)))
     found = scaling.statistics()
@@ -131,7 +132,7 @@ def test_a_null_pair_has_features_of_neither_model(pair, rows):
 
 def test_what_is_planted_strongly_is_found_and_what_is_planted_weakly_is_not(pair, rows):
     planted = null_pairs.planted(pair, rows, seed=3)
-    dictionary, of_live, classes, live = trained(Twin(pair.folder, planted.added), steps=1000, n_features=160)
+    dictionary, of_live, classes, live = trained(Twin(pair.folder, planted.added), steps=600, n_features=160)
     decoder = torch.nn.functional.normalize(dictionary.decoder[1].double(), dim=1).numpy()[live]
     cosines = decoder @ planted.directions.T
     nearest = cosines.argmax(0)
@@ -179,12 +180,12 @@ def test_a_frozen_decoder_needs_one_width():
 
 def test_features_that_went_silent_come_back_where_the_auxiliary_loss_weighs_as_in_its_source(pair):
     """Without it the loss of all features is a hundred times the auxiliary one, and hardly any comes back."""
-    dead, explained = {}, {}
+    dead, explained, every = {}, {}, pair.activations(np.arange(len(pair)))
     for aux_relative in (False, True):
         own = settings(n_features=256, steps=900, aux_k=32, aux_relative=aux_relative)
         trainer, scale = Trainer(own), torch.tensor(pair.scale(), dtype=torch.float32)
         for _, batch in zip(range(own.steps), pair.batches(own.batch, 0), strict=False):
-            measured = trainer.step(torch.from_numpy(pair.activations(batch)) * scale[:, None])
+            measured = trainer.step(torch.from_numpy(every[batch]) * scale[:, None])
         dead[aux_relative], explained[aux_relative] = measured.dead, measured.variance_explained
     assert dead[False] > 0.5 and dead[True] < 0.6 * dead[False]
     assert min(explained[True]) > min(explained[False]) - 0.01

@@ -154,10 +154,10 @@ def test_activations_of_another_shape_or_not_finite_are_refused():
 def test_a_linear_crosscoder_without_a_penalty_explains_what_as_many_principal_components_do():
     """Baldi & Hornik 1989: no linear code of 4 numbers explains more, and gradient steps come close."""
     rng = np.random.default_rng(4)
-    a = rng.normal(size=(2048, 12)) * np.linspace(3, 0.3, 12) @ np.linalg.qr(rng.normal(size=(12, 12)))[0]
+    a = rng.normal(size=(512, 12)) * np.linspace(3, 0.3, 12) @ np.linalg.qr(rng.normal(size=(12, 12)))[0]
     spectrum = np.linalg.svd(a - a.mean(0), compute_uv=False) ** 2
     best = spectrum[:4].sum() / spectrum.sum()
-    settings = replace(SETTINGS, kind="linear", penalty=0.0, n_features=4, steps=600, learning_rate=0.02, decay=0.5)
+    settings = replace(SETTINGS, kind="linear", penalty=0.0, n_features=4, steps=300, learning_rate=0.04, decay=0.5)
     trainer, data = Trainer(settings), torch.tensor(a, dtype=torch.float32).view(-1, 2, 6)
     for _ in range(settings.steps):
         trainer.step(data)
@@ -167,8 +167,8 @@ def test_a_linear_crosscoder_without_a_penalty_explains_what_as_many_principal_c
 
 
 def test_of_a_linear_crosscoder_k_codes_a_token_are_said_to_fire_and_all_are_kept():
-    trainer = Trainer(replace(SETTINGS, kind="linear", penalty=0.0, steps=700, learning_rate=4e-3))
-    for number in range(700):  # until codes have settled: the threshold is a running mean
+    trainer = Trainer(replace(SETTINGS, kind="linear", penalty=0.0, steps=350, learning_rate=8e-3))
+    for number in range(350):  # until codes have settled: the threshold is a running mean
         measured = trainer.step(batch(number, n=512))
     assert measured.l0 == SETTINGS.k
     a = batch(999, n=4096)

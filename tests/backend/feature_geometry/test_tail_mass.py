@@ -25,27 +25,22 @@ def counted(rows: np.ndarray):
 
 @pytest.mark.parametrize("spread", [0.0, 0.6])
 def test_the_variance_is_that_of_sets_drawn_again(spread):
-    shares, variances = [], []
+    shares, variances, effects = [], [], []
     for seed in range(400):
         beyond, found = counted(drawn(seed, spread=spread))
         share = beyond.n / found.n_pairs
         shares.append(share)
-        variances.append(design_effect(beyond.n, beyond.degrees) * share * (1 - share) / found.n_pairs)
+        effects.append(design_effect(beyond.n, beyond.degrees))
+        variances.append(effects[-1] * share * (1 - share) / found.n_pairs)
     assert np.mean(variances) == pytest.approx(np.var(shares), rel=0.25)
-    effect = np.mean(
-        [
-            design_effect(counted(drawn(seed, spread=spread))[0].n, counted(drawn(seed, spread=spread))[0].degrees)
-            for seed in range(5)
-        ]
-    )
-    assert (effect > 2) == (spread > 0)
+    assert (np.mean(effects) > 2) == (spread > 0)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.6])
 def test_the_interval_covers_what_it_should(spread):
-    true = TRUE if spread == 0 else np.mean([counted(drawn(s, n=400, spread=spread))[0].n / 79800 for s in range(60)])
+    true = TRUE if spread == 0 else np.mean([counted(drawn(s, n=400, spread=spread))[0].n / 79800 for s in range(30)])
     found = [
-        mass(beyond.n, beyond.degrees) for beyond, _ in (counted(drawn(1000 + s, spread=spread)) for s in range(300))
+        mass(beyond.n, beyond.degrees) for beyond, _ in (counted(drawn(1000 + s, spread=spread)) for s in range(200))
     ]
     assert 0.90 < np.mean([one.low <= true <= one.high for one in found]) <= 0.99
 
@@ -68,7 +63,7 @@ def grouped(rows: np.ndarray) -> Grouped:
 
 def test_the_ratio_of_two_sets_of_one_law_covers_one():
     found = [
-        ratio(grouped(drawn(s, spread=0.6)), grouped(drawn(5000 + s, spread=0.6)), paired=False) for s in range(200)
+        ratio(grouped(drawn(s, spread=0.6)), grouped(drawn(5000 + s, spread=0.6)), paired=False) for s in range(120)
     ]
     assert np.mean([one.low <= 1 <= one.high for one in found]) > 0.92
 

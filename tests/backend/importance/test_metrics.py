@@ -271,8 +271,8 @@ def test_95_percent_intervals_hold_the_truth_about_95_percent_of_the_time():
         for i, chunk in enumerate(chunks)
         for correct in rng.random(60) < (0.6 if i % 2 else 0.35)
     ]
-    result = importance_of_cot(table(rows), chunks, n_bootstrap=400, seed=0, conventions=[])
     truth = {"resampling_importance_accuracy": [0.25, -0.25], "counterfactual_accuracy": [0.35, 0.6]}
+    result = importance_of_cot(table(rows), chunks, n_bootstrap=400, seed=0, conventions=[], metrics=list(truth))
     for metric, by_parity in truth.items():
         found = result[(result.metric == metric) & result.value.notna()]
         true = np.array([by_parity[int(chunk[1:]) % 2] for chunk in found.chunk_id])

@@ -62,8 +62,9 @@ def z_of_pooled(position: int, n_kept=_n_kept, cap=_cap) -> np.ndarray:
     point = POINTS[position]
     for _ in range(150):
         rows = drawn([10 if at == position else 40 for at in range(3)], rng, n_kept, cap)
-        own = grouped(rows)[point.chunk_id, "resample"]
-        pooled = own.with_others([reaching(grouped(rows), IDS, position)])
+        groups = grouped(rows)
+        own = groups[point.chunk_id, "resample"]
+        pooled = own.with_others([reaching(groups, IDS, position)])
         n_shared += len(pooled) - len(own)
         assert list(rows["answer_cluster"].unique()) == ["a", "b", "cut"]
         found.append(np.bincount(pooled.answer, minlength=3) / len(pooled))

@@ -114,8 +114,8 @@ def test_where_steering_changes_nothing_every_effect_is_exactly_none():
 
 def test_the_interval_narrows_as_samples_grow_and_holds_the_value():
     few, many = (
-        effect(samples(n=n, unknown=0), "counterfactual_importance_accuracy", "paper", n_bootstrap=100)
-        for n in (20, 500)
+        effect(samples(n=n, unknown=0), "counterfactual_importance_accuracy", "paper", n_bootstrap=40)
+        for n in (20, 160)
     )
     assert few["ci_low"] < few["value"] < few["ci_high"]
     assert many["ci_high"] - many["ci_low"] < 0.5 * (few["ci_high"] - few["ci_low"])

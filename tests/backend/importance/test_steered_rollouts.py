@@ -88,7 +88,7 @@ def test_every_arm_has_every_sample_from_both_starts_and_the_same_seeds(written)
 
 def test_at_beta_0_all_arms_write_the_same_bit_for_bit(loaded, chunks, steering):
     for place in ("anchor", "chunk"):
-        for _, rows in continuations(loaded, chunks[:1], replace(steering, beta=0.0, place=place)):
+        for _, rows in continuations(loaded, chunks[:1], replace(steering, n=2, beta=0.0, place=place)):
             for start in STARTS:
                 base, steered, random = (texts(rows, arm, start) for arm in ARMS)
                 assert base == steered == random

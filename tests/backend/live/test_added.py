@@ -25,7 +25,7 @@ BATCH = 3
 
 @pytest.fixture(scope="module")
 def made(tiny, tmp_path_factory):
-    return steerable_study.make(tmp_path_factory.mktemp("study") / "steerable", tiny("llama"))
+    return steerable_study.make(tmp_path_factory.mktemp("study") / "s", tiny("llama"))
 
 
 @pytest.fixture

@@ -224,7 +224,7 @@ def test_arms_are_compared_problem_by_problem():
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, tiny):
-    return steerable_study.make(tmp_path_factory.mktemp("audited") / "small", tiny("llama"))
+    return steerable_study.make(tmp_path_factory.mktemp("audited") / "s", tiny("llama"))
 
 
 def kept_for(loaded, name: str = "doubt", seed: int = 1, layer: int = 1) -> KeptVector:

@@ -117,7 +117,7 @@ def test_a_live_curve_equals_the_sweep_of_the_study(reader):
 def test_sampling_both_arms_with_beta_zero_writes_every_text_twice(reader, judge):
     request = Continue(
         Compared(TEXT, "b", "before", push(0.0)),
-        Sampling(temperature=1.0, max_new_tokens=20),
+        Sampling(temperature=1.0, max_new_tokens=12),
         5,
         n=4,
         truth="42",
@@ -132,7 +132,7 @@ def test_sampling_both_arms_with_beta_zero_writes_every_text_twice(reader, judge
 
 
 def test_a_push_changes_the_changed_arm_alone(reader, judge):
-    sampling = Sampling(temperature=1.0, max_new_tokens=20)
+    sampling = Sampling(temperature=1.0, max_new_tokens=12)
     calm = result_of(reader, Continue(Compared(TEXT, "b", "before", push(0.0)), sampling, 5, n=4), judge)["samples"]
     pushed = result_of(
         reader, Continue(Compared(TEXT, "b", "before", push(9.0)), sampling, 5, n=4, answers=("42",)), judge
@@ -226,7 +226,7 @@ def test_the_same_sentence_again_writes_every_text_again_and_a_paraphrase_stands
     own, new, other = COT[26:59], " First, we need to multiply 12 by 30.", " To start, 12 and 30 must be added."
     request = Continue(
         Compared(TEXT, "b", "after", None, new),
-        Sampling(temperature=1.0, max_new_tokens=20),
+        Sampling(temperature=1.0, max_new_tokens=12),
         5,
         n=4,
         rewordings=(("same", own), ("paraphrase", other)),

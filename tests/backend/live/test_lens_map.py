@@ -200,7 +200,7 @@ def test_every_kind_of_lens_can_be_asked_for(kind):
 
 @pytest.fixture(scope="module")
 def lensed(tmp_path_factory, tiny):
-    folder = steerable_study.make(tmp_path_factory.mktemp("lensed") / "small", tiny("llama"))
+    folder = steerable_study.make(tmp_path_factory.mktemp("lensed") / "s", tiny("llama"))
     lensed_study.add(folder, tiny("llama"))
     return str(folder)
 

@@ -281,7 +281,7 @@ def reader(tiny):
 
 @pytest.fixture(scope="module")
 def study(tiny, tmp_path_factory):
-    store = Store(steerable_study.make(tmp_path_factory.mktemp("study") / "steerable", tiny("llama")))
+    store = Store(steerable_study.make(tmp_path_factory.mktemp("study") / "s", tiny("llama")))
     yield store
     store.close()
 

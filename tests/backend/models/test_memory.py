@@ -41,11 +41,14 @@ def attempts(most: int, error: Exception, tried: list[int]):
         RuntimeError("bad allocation: std::bad_alloc"),
     ],
 )
-def test_batches_are_halved_until_they_fit_and_each_request_has_one_result(error, caplog):
+def test_batches_are_halved_until_they_fit_and_each_request_has_one_result(error, caplog, monkeypatch):
+    collected = []
+    monkeypatch.setattr(memory.gc, "collect", lambda: collected.append(1))  # of what a suite holds it takes a second
     tried, model = [], Model()
     finished = [one for some in within_memory(model, asked(40), 32, attempts(5, error, tried)) for one in some]
     assert sorted(one.request_id for one in finished) == sorted(one.request_id for one in asked(40))
     assert tried == [32, 16, 8, 4] and "4 rows at a time" in caplog.text
+    assert len(collected) == 3
     again = []
     list(within_memory(model, asked(3), 32, attempts(5, error, again)))
     assert again == [4]  # what was too much once is not tried again

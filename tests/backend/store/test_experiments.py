@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
 from datetime import datetime
@@ -23,7 +24,7 @@ from precompute.export import export_duckdb
 from tests import small_study
 from tests.backend.store.test_unit_files import add
 
-PROCESSES, RUNS = 4, 8
+PROCESSES, RUNS = 4, 3
 
 
 def row(name: str, **values) -> dict:
@@ -60,14 +61,20 @@ def study(tmp_path) -> Path:
     return folder.path
 
 
-@pytest.fixture
-def portable(tmp_path) -> Path:
-    """A file that holds the runs "old" and "older"."""
-    whole = small_study.make(tmp_path / "whole", steering=False)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("exported")
+    whole = small_study.make(place / "small", steering=False)
     Experiments(whole).keep(row("old"), [sample("old")])
     Experiments(whole).keep(row("older", created_at=datetime(2025, 1, 2), cot_id="c"))
-    export_duckdb(whole, tmp_path / "small.duckdb")
-    return tmp_path / "small.duckdb"
+    export_duckdb(whole, place / "small.duckdb")
+    return place / "small.duckdb"
+
+
+@pytest.fixture
+def portable(exported, tmp_path) -> Path:
+    """A file that holds the runs "old" and "older"."""
+    return Path(shutil.copyfile(exported, tmp_path / "small.duckdb"))
 
 
 def republish(study: Path) -> list:
@@ -174,11 +181,11 @@ def test_history_is_newest_first_of_one_cot_or_all_and_without_the_heavy_columns
 
 def test_history_reads_each_run_once(study, monkeypatch):
     with ledger_of(study).writing("test") as writer:
-        for number in range(200):
+        for number in range(40):
             writer.add("experiments", f"e{number}", {"experiments": [row(f"e{number}")]})
-    assert len(Experiments(study).history(limit=500)) == 200
+    assert len(Experiments(study).history(limit=500)) == 40
     monkeypatch.setattr(ledger, "unit_of", None)
-    assert len(Experiments(study).history(limit=500)) == 200
+    assert len(Experiments(study).history(limit=500)) == 40
 
 
 def test_kept_again_the_newest_counts_and_there_is_one_row(study):

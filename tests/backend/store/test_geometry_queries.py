@@ -233,5 +233,5 @@ def test_an_entropy_of_any_layer_is_held_fixed_at_all_and_so_all_are_made_again(
 def test_a_study_without_geometry_has_nothing_to_offer_but_its_importance(tmp_path):
     store = Store(small_study.make_imported(tmp_path / "imported"))
     assert store.geometry_choices().empty and judged(store.associations()).empty
-    young = set(Store(small_study.make(tmp_path / "young", geometry=False)).geometry_choices()["x"])
+    young = set(Store(small_study.make(tmp_path / "small", geometry=False)).geometry_choices()["x"])
     assert young >= {*columns_of(SWEPT, IMPORTANCE)} and young.isdisjoint(columns_of(EXACT, LOCAL, CLOUDS))

@@ -52,7 +52,7 @@ def todo(study: Path) -> list:
 
 @pytest.fixture
 def study(tmp_path) -> Path:
-    return small_study.make(tmp_path / "study", steering=False)
+    return small_study.make(tmp_path / "small", steering=False)
 
 
 def test_asking_makes_work_and_keeping_samples_does_it(study):

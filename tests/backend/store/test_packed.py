@@ -38,6 +38,17 @@ def packed_once(study, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def unpacked(packed_once, tmp_path_factory) -> Path:
+    return unpack(packed_once, tmp_path_factory.mktemp("unpacked") / "demo.duckdb")
+
+
+@pytest.fixture
+def young(tmp_path) -> Path:
+    """A study of problems and CoTs alone."""
+    return small_study.make(tmp_path / "small", rollouts=False, activations=False, steering=False)
+
+
 @pytest.fixture
 def folder(packed_once, tmp_path) -> Path:
     """A pack to spoil."""
@@ -71,23 +82,22 @@ def edit_about(folder: Path, **values: object) -> None:
 # What comes back
 
 
-def test_everything_but_vectors_and_details_comes_back_as_it_was(study, folder, tmp_path):
-    before, after = tables_of(study), tables_of(unpack(folder, tmp_path / "demo.duckdb"))
+def test_everything_but_vectors_and_details_comes_back_as_it_was(study, unpacked):
+    before, after = tables_of(study), tables_of(unpacked)
     for table, definition in TABLES.items():
         rounded = packed._JSON.get(table)
         exact = [name for name, (kind, _) in definition.columns.items() if kind != VECTOR and name != rounded]
         assert after[table].select(exact).equals(before[table].select(exact)), table
 
 
-def test_vectors_come_back_as_float16_rounds_them_and_unit_vectors_of_unit_length(study, folder, tmp_path):
-    file = unpack(folder, tmp_path / "demo.duckdb")
+def test_vectors_come_back_as_float16_rounds_them_and_unit_vectors_of_unit_length(study, unpacked):
     rounded = {
         table: vectors(whole_table(study, table)).astype(np.float16).astype(np.float64)
         for table in ("activations", "directions")
     }
-    assert np.array_equal(vectors(whole_table(file, "activations")), rounded["activations"])
+    assert np.array_equal(vectors(whole_table(unpacked, "activations")), rounded["activations"])
     unit = rounded["directions"] / np.linalg.norm(rounded["directions"], axis=1, keepdims=True)
-    assert np.array_equal(vectors(whole_table(file, "directions")), unit.astype(np.float32))
+    assert np.array_equal(vectors(whole_table(unpacked, "directions")), unit.astype(np.float32))
 
 
 def test_numbers_within_details_keep_four_digits_and_all_else_of_them():
@@ -141,17 +151,15 @@ def test_a_direction_without_vector_and_activation_is_a_damaged_pack(study, fold
     assert not (tmp_path / "demo.duckdb").exists()
 
 
-def test_a_live_run_without_a_vector_has_none_afterwards(study, folder, tmp_path):
-    file = unpack(folder, tmp_path / "demo.duckdb")
+def test_a_live_run_without_a_vector_has_none_afterwards(study, unpacked):
     for run in Experiments(study).history()["experiment_id"]:
-        before, after = Experiments(study).get(run)["vector"], Experiments(file).get(run)["vector"]
+        before, after = Experiments(study).get(run)["vector"], Experiments(unpacked).get(run)["vector"]
         assert (after is None) == (before is None)
         assert before is None or np.allclose(after, before, atol=1e-3)
 
 
-def test_the_file_says_what_it_is(study, folder, tmp_path):
-    file, store = unpack(folder, tmp_path / "demo.duckdb"), Store(study)
-    about = about_of(file)
+def test_the_file_says_what_it_is(study, unpacked):
+    store, about = Store(study), about_of(unpacked)
     assert (about["study"], about["published_at"]) == (store.name, store.published_at)
     assert (about["vectors"], about["schema_version"]) == ("float16", str(SCHEMA_VERSION))
 
@@ -174,16 +182,15 @@ def test_tables_can_be_left_out_and_are_empty_then(study, folder, tmp_path):
         pack(study, tmp_path / "other", without=["maps_of_lenses"])
 
 
-def test_a_portable_file_is_packed_like_a_folder(folder, tmp_path):
-    file = unpack(folder, tmp_path / "first.duckdb")
-    pack(file, tmp_path / "again")
-    before, after = tables_of(file), tables_of(unpack(tmp_path / "again", tmp_path / "second.duckdb"))
+def test_a_portable_file_is_packed_like_a_folder(unpacked, tmp_path):
+    pack(unpacked, tmp_path / "again")
+    before, after = tables_of(unpacked), tables_of(unpack(tmp_path / "again", tmp_path / "second.duckdb"))
     for table in set(TABLES) - {"directions", "experiments"}:
         assert after[table].equals(before[table]), table
 
 
-def test_dictionaries_travel_to_the_bit_and_a_portable_file_that_lost_them_is_unpacked_again(study, tmp_path):
-    name = small_dictionary.add(Path(shutil.copytree(study, tmp_path / "small")))
+def test_dictionaries_travel_to_the_bit_and_a_portable_file_that_lost_them_is_unpacked_again(young, tmp_path):
+    name = small_dictionary.add(young)
     size = pack(tmp_path / "small", tmp_path / "demo")
     assert size == sum(path.stat().st_size for path in (tmp_path / "demo").rglob("*") if path.is_file())
     file = unpack(tmp_path / "demo", tmp_path / "demo.duckdb")
@@ -214,8 +221,8 @@ def test_a_pack_says_the_oldest_rule_of_each_stage(tmp_path):
         assert store.rules() == rules
 
 
-def test_a_damaged_dictionary_of_a_pack_is_named_and_nothing_is_unpacked(study, tmp_path):
-    name = small_dictionary.add(Path(shutil.copytree(study, tmp_path / "small")))
+def test_a_damaged_dictionary_of_a_pack_is_named_and_nothing_is_unpacked(young, tmp_path):
+    name = small_dictionary.add(young)
     pack(tmp_path / "small", tmp_path / "demo")
     weights = tmp_path / "demo" / "dictionaries" / name / "dictionary.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
@@ -227,15 +234,15 @@ def test_a_damaged_dictionary_of_a_pack_is_named_and_nothing_is_unpacked(study, 
 # When it is built
 
 
-def test_a_file_of_the_same_pack_is_left_alone_and_one_of_another_pack_is_replaced(study, folder, tmp_path):
+def test_a_file_of_the_same_pack_is_left_alone_and_one_of_another_pack_is_replaced(young, tmp_path):
+    pack(young, folder := tmp_path / "demo")
     file = unpack(folder, tmp_path / "demo.duckdb")
     before = file.stat().st_ino
     assert unpack(folder, file).stat().st_ino == before
-    grown = Path(shutil.copytree(study, tmp_path / "small"))
-    with StudyFolder(grown).writing("test") as writer:
+    with StudyFolder(young).writing("test") as writer:
         writer.add("late", "one", {"problems": [small_study.problem(50)]})
         publish(writer)
-    pack(grown, folder)
+    pack(young, folder)
     assert whole_table(unpack(folder, file), "problems").num_rows == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "demo.duckdb", "demo.duckdb.lock", "small"]
 

@@ -38,7 +38,7 @@ def with_p(folder, rows):
 
 def test_the_most_important_chunk_is_the_largest_of_those_that_chance_does_not_give(tmp_path):
     rows = [(0, 0.1, 0.0004), (1, 0.6, 0.3), (2, 0.2, 0.001), (3, -0.1, 1.0)]
-    store, chunks = with_p(tmp_path / "decided", rows)
+    store, chunks = with_p(tmp_path / "small", rows)
     with closing(store):
         found = store.most_important_chunk().iloc[0]
         assert (found.chunk_id, found.convention, found.value, found.n_tested) == (chunks[2], "jsd", 0.2, 4)
@@ -49,14 +49,14 @@ def test_the_most_important_chunk_is_the_largest_of_those_that_chance_does_not_g
 
 
 def test_where_no_chunk_is_beyond_chance_the_largest_estimate_is_opened(tmp_path):
-    store, chunks = with_p(tmp_path / "undecided", [(0, 0.1, 0.2), (1, 0.3, 0.4), (2, 0.2, 0.2)])
+    store, chunks = with_p(tmp_path / "small", [(0, 0.1, 0.2), (1, 0.3, 0.4), (2, 0.2, 0.2)])
     with closing(store):
         found = store.most_important_chunk().iloc[0]
         assert found.chunk_id == chunks[1] and found.q > 0.05
 
 
 def test_equal_p_have_the_same_q(tmp_path):
-    store, _ = with_p(tmp_path / "ties", [(k, 0.1, (0.01, 0.01, 0.5, 0.01)[k]) for k in range(4)])
+    store, _ = with_p(tmp_path / "small", [(k, 0.1, (0.01, 0.01, 0.5, 0.01)[k]) for k in range(4)])
     with closing(store):
         found = store.frame(f"SELECT p, q FROM {DECIDED} WHERE p IS NOT NULL ORDER BY chunk_id")
     assert found["q"].tolist() == pytest.approx(false_discovery_control(found["p"]).tolist())
@@ -71,7 +71,7 @@ def test_the_most_important_chunk_of_a_cot_is_one_of_its_own(store):
 
 
 def test_where_no_importance_is_known_the_first_chunk_is_opened(tmp_path):
-    store = Store(small_study.make(tmp_path / "young", rollouts=False))
+    store = Store(small_study.make(tmp_path / "small", rollouts=False))
     found = store.most_important_chunk().iloc[0]
     assert pd.isna(found.metric) and found.chunk_id.endswith("_0000")
 
@@ -187,7 +187,7 @@ def test_a_training_has_its_model_its_last_step_and_its_metrics_in_order(tmp_pat
 
 
 def test_answers_that_count_as_one_in_a_cot_are_one_of_the_problem(tmp_path):
-    study = small_study.make(tmp_path / "answers")
+    study = small_study.make(tmp_path / "small")
     with closing(Store(study)) as store:
         cots = store.frame("SELECT cot_id, problem_id FROM cots ORDER BY problem_id, cot_id")
     here, beside = cots[cots["problem_id"] == cots["problem_id"][0]]["cot_id"][:2]
