@@ -1,5 +1,6 @@
 """A rollout that writes a chunk token for token is one at the next chunk: held to a model whose answers are known."""
 
+from bisect import bisect_left
 from functools import cache
 
 import numpy as np
@@ -13,6 +14,7 @@ from precompute.study import Sampling
 
 A, B, END = 0, 1, 2
 MODEL = np.array([[0.62, 0.2, 0.18], [0.2, 0.72, 0.08]])  # from a token to the next one
+UP_TO = MODEL.cumsum(1).tolist()
 COT = (A, B, B, A, B, A, A, B)  # a token of the prompt, then chunks of 2, 2 and 3 tokens
 STARTS, IDS = (1, 3, 5), ["c0", "c1", "c2"]
 SAMPLING = Sampling(max_new_tokens=16)
@@ -37,7 +39,7 @@ def written(start: int, cap: int, rng: np.random.Generator) -> tuple[list[int], 
     """Sampled tokens and the answer: the last token before the end, or that it was cut."""
     tokens, last = [], COT[start - 1]
     while len(tokens) < cap:
-        token = int(np.searchsorted(MODEL[last].cumsum(), rng.random()))
+        token = bisect_left(UP_TO[last], rng.random())
         if token == END:
             return tokens, "ab"[last]
         tokens.append(token)

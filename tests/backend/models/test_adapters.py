@@ -16,18 +16,23 @@ from backend.models.finetune import adapted, learned_state
 from backend.models.loading import ModelLoadingError, check_model, identify_model, load_model, weights_sha256
 
 
-@pytest.fixture
-def pair(tiny_folder, tmp_path):
-    """(base folder, adapter folder): an adapter of random weights on a tiny model, as training saves it."""
-    base = tiny_folder("llama")
-    loaded = load_model(str(base))
+@pytest.fixture(scope="module")
+def trained(tiny_folder, tmp_path_factory):
+    """The folder of an adapter of random weights on a tiny model, as training saves it."""
+    loaded, folder = load_model(str(tiny_folder("llama"))), tmp_path_factory.mktemp("trained") / "adapter"
     wrapped = adapted(loaded.model, rank=4, alpha=12, layers=[1], seed=3)
     torch.manual_seed(5)
     for parameter in learned_state(wrapped).values():
         parameter.data.normal_(std=0.1)
     loaded.tokenizer.chat_template = "a template with </think>"
-    adapters.save(wrapped, loaded.tokenizer, "embedded:base", tmp_path / "adapter")
-    return base, tmp_path / "adapter"
+    adapters.save(wrapped, loaded.tokenizer, "embedded:base", folder)
+    return folder
+
+
+@pytest.fixture
+def pair(tiny_folder, trained, tmp_path):
+    """(base folder, adapter folder)"""
+    return tiny_folder("llama"), shutil.copytree(trained, tmp_path / "adapter")
 
 
 def merged(pair, folder):
