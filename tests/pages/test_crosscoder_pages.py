@@ -158,6 +158,13 @@ def with_nulls(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def without_evidence(tmp_path_factory):
+    folder = small_study.make(tmp_path_factory.mktemp("no evidence") / "small", **_EARLY)
+    small_dictionary.add_nulls(folder, small_dictionary.add(folder), evidence=False)
+    return folder
+
+
 # Every state of a study
 
 
@@ -217,14 +224,12 @@ def test_zeroing_is_held_against_the_twin(opened, with_nulls):
 
 @pytest.mark.parametrize("which", ("categories", "crosscoder"))
 def test_without_evidence_of_nulls_a_page_says_what_to_run_and_without_nulls_what_to_add(
-    opened, study, tmp_path_factory, which
+    opened, study, without_evidence, which
 ):
     part = {"crosscoder_part": "chance"} if which == "crosscoder" else {}
     test = opened(which, study, **part)
     assert not test.exception and any('nulls = ["same", "noise"' in one.value for one in test.code)
-    folder = small_study.make(tmp_path_factory.mktemp("no evidence") / "small", **_EARLY)
-    small_dictionary.add_nulls(folder, small_dictionary.add(folder), evidence=False)
-    test = opened(which, folder, **part)
+    test = opened(which, without_evidence, **part)
     assert not test.exception and "--stage null_evidence" in words(test) and not test.info
     if which == "categories":
         assert "--stage twin_ablations" in words(test)

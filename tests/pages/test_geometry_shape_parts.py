@@ -1,5 +1,8 @@
 """The parts Shape, Circles and helices, and Paths of the page Geometry: what they say, and what they lack."""
 
+import shutil
+from pathlib import Path
+
 import duckdb
 import pytest
 
@@ -68,9 +71,8 @@ def test_a_study_of_before_these_tables_says_the_same(opened, tmp_path, part):
     assert f"--stage {part}" in said(opened, folder, part)
 
 
-def test_words_that_were_not_read_are_told_with_the_reason(opened, tmp_path):
-    folder = small_study.make(tmp_path / "small")
-    shaped_study.add(folder)
+def test_words_that_were_not_read_are_told_with_the_reason(opened, shaped, tmp_path):
+    folder = Path(shutil.copytree(shaped, tmp_path / "small"))
     with duckdb.connect(str(generation_of(folder))) as connection:
         connection.execute("DELETE FROM curves WHERE curve = 'months'")
         connection.execute("UPDATE curve_sets SET n = 0, reason = 'May has <b>two</b>' WHERE curve = 'months'")

@@ -2,7 +2,9 @@
 one.
 """
 
+import shutil
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -55,9 +57,7 @@ def test_quadruples_of_a_class_are_listed_and_one_of_them_can_be_chosen(opened, 
 
 def test_one_layer_has_no_curve_and_several_are_said_with_what_chance_would_give(opened, study, tmp_path):
     assert "One layer was read" in words(open_with(opened, study))
-    folder = small_study.make(tmp_path / "small")
-    small_dictionary.add(folder)
-    parallelogram_study.add_to_pair(folder)
+    folder = Path(shutil.copytree(study, tmp_path / "small"))
     tables = ("parallelograms", "parallelogram_comparisons", "word_readings")
     with closing(Store(folder)) as store:
         deeper = {name: [row | {"layer": 2} for row in store.whole_table(name).to_pylist()] for name in tables}
