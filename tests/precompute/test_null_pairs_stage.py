@@ -20,7 +20,7 @@ from precompute.pipeline import run_study
 from precompute.stages import null_pairs
 from tests.dictionary_study import N_FEATURES, STAGES, Made, pair_of, study_of
 
-NULLS = list(NULL_KINDS)
+NULLS, STEPS = list(NULL_KINDS), 24
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def pair(tiny_folder, tmp_path_factory) -> tuple[str, str]:
 def before(pair, tmp_path_factory) -> StudyFolder:
     """The study with its crosscoder, and no null."""
     folder = StudyFolder(tmp_path_factory.mktemp("stores") / "before")
-    run_study(study_of(pair), folder, stages=STAGES, console=Console(file=io.StringIO()))
+    run_study(study_of(pair, steps=STEPS), folder, stages=STAGES, console=Console(file=io.StringIO()))
     return folder
 
 
@@ -45,7 +45,7 @@ def run(made: Made) -> str:
 @pytest.fixture(scope="module")
 def finished(pair, before, tmp_path_factory) -> Made:
     folder = StudyFolder(shutil.copytree(before.path, tmp_path_factory.mktemp("stores") / "nulls"))
-    made = Made(study_of(pair, nulls=NULLS, null_seeds=2), folder)
+    made = Made(study_of(pair, steps=STEPS, nulls=NULLS, null_seeds=2), folder)
     run(made)
     return made
 
@@ -138,6 +138,7 @@ def test_killed_anywhere_they_go_on_and_no_row_changes(finished, before, tmp_pat
     killed_at(judge.Judge, "findings", 1)  # its weights are there
     killed_at(train.Trainer, "step", 100)
     shutil.rmtree(made.folder.path / "scratch")
+    monkeypatch.undo()
     run(made)
     assert rows_of(made.folder) == rows_of(finished.folder)
 

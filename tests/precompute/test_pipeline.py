@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -182,8 +183,6 @@ def test_dividing_the_work_otherwise_changes_no_row(finished, tmp_path):
 
 
 def test_asking_for_more_rollouts_computes_only_what_follows_from_it(finished, tmp_path):
-    import shutil
-
     study, folder = finished
     copy = StudyFolder(tmp_path / "tiny")
     shutil.copytree(folder.path, copy.path)
@@ -226,7 +225,8 @@ def test_cutting_chunks_by_another_rule_makes_all_that_rests_on_them_work_again(
 def test_a_layer_that_the_model_lacks_is_refused(finished, tmp_path):
     from backend.errors import AnchorscopeError
 
-    study, _folder = finished
+    study, folder = finished
+    copy = StudyFolder(shutil.copytree(folder.path, tmp_path / "tiny"))
     changed = tiny_study(study.models[0].name, activations={"layers": [1, 9]})
     with pytest.raises(AnchorscopeError, match=r"activations.layers has \[9\], but the model has 4 layers, 0 to 3"):
-        run(changed, StudyFolder(tmp_path / "tiny"))
+        run(changed, copy)
