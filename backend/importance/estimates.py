@@ -118,8 +118,10 @@ class Rollouts:
         )
 
     def with_others(self, others: Sequence["Rollouts"]) -> "Rollouts":
+        if not (some := [one for one in others if len(one)]):
+            return self
         return Rollouts(
-            **{f.name: np.concatenate([getattr(one, f.name) for one in (self, *others)]) for f in fields(self)}
+            **{f.name: np.concatenate([getattr(one, f.name) for one in (self, *some)]) for f in fields(self)}
         )
 
     def where_similar(self, value: int) -> "Rollouts":

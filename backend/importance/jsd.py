@@ -126,7 +126,7 @@ def jensen_shannon(p_counts: np.ndarray, q_counts: np.ndarray, n_outcomes: int) 
     sizes = Sizes(n_p, n_q, max(n_outcomes, counts.shape[1], 2))
     tables = Tables.of(sizes, counts.sum(0))
     # What outcomes that nobody gave bring is the same in every deal.
-    by_chance = tables.by_chance + (sizes.n_outcomes - counts.shape[1]) * float(sizes.terms(*np.zeros((2, 1), int))[0])
+    by_chance = tables.by_chance + (sizes.n_outcomes - counts.shape[1]) * _unseen(sizes)
     value = float(tables.sum(counts[0][None])[0]) - tables.by_chance
     return Divergence(value if abs(value) > _TOLERANCE else 0.0, by_chance, tables, counts)
 
@@ -174,6 +174,12 @@ class Tables:
         chances = -(gammaln(deals + 1) + gammaln(self.totals - deals + 1)).sum(1)
         chances = np.exp(chances - chances.max())
         return deals, chances / chances.sum()
+
+
+@functools.lru_cache(maxsize=16384)
+def _unseen(sizes: Sizes) -> float:
+    """What an outcome that nobody gave brings."""
+    return float(sizes.terms(*np.zeros((2, 1), int))[0])
 
 
 @functools.lru_cache(maxsize=16384)  # subsets and replicates of a chunk's rollouts ask for the same again and again
