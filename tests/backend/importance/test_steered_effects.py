@@ -43,7 +43,8 @@ def plain_importance(rows: pd.DataFrame, arm: str, metric: str, convention: str)
     told = own.assign(
         chunk_id=own["start"].map({"before": "i", "after": "j"}), kind="resample", answer_cluster=own["cluster"]
     )
-    found = importance_of_cot(told, ["i", "j"], n_bootstrap=0, seed=0, n_outcomes=rows["cluster"].nunique())
+    n_outcomes = rows["cluster"].nunique()
+    found = importance_of_cot(told, ["i", "j"], n_bootstrap=0, seed=0, n_outcomes=n_outcomes, metrics=[metric])
     found = found.set_index(["chunk_id", "metric", "convention"])
     return found.loc[("i", metric, convention), "value"]
 
