@@ -145,11 +145,14 @@ def no_embedded_model(tmp_path_factory):
 
 
 def settled(test, condition, seconds: float = 60):
-    """The page run again until the condition holds, as its own clock would."""
+    """The page run again until the condition holds, as its own clock would, but seldom while the worker is at work."""
     until = time.monotonic() + seconds
     while not condition(test):
         assert time.monotonic() < until, words(test)
-        time.sleep(0.2)
+        time.sleep(0.1)
+        again = time.monotonic() + 2
+        while time.monotonic() < again and (load := live.service().load())["running"] + load["waiting"]:
+            time.sleep(0.05)
         test.run()
         assert not test.exception, test.exception
     return test
