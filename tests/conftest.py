@@ -170,6 +170,15 @@ def pytest_runtest_setup() -> None:
     sys.modules["__main__"] = _MAIN
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _as_many_threads_as_before():
+    """What leaves a process with more threads for every small product makes all that comes after it slow."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before is not None:
+        assert sys.modules["torch"].get_num_threads() == before
+
+
 def pytest_collection_finish() -> None:
     """What all tests have imported stays: the collector need not look through half a million objects again."""
     had_once.prepare()

@@ -200,6 +200,7 @@ def test_a_page_is_added_as_the_page_says(run, scratch, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "pages", pages)
     (pages / "chunk_lengths.py").write_text(script)
     monkeypatch.setattr(navigation, "_FILES", pages)
+    monkeypatch.setattr(navigation, "_LINKED", {})  # links to the files of before
     monkeypatch.setitem(navigation.PAGES, "chunk_lengths", None)  # the test's end takes it out again
     run(entry, PAGES=navigation.PAGES, Page=navigation.Page)
     try_tests(run(test))

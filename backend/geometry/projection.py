@@ -18,8 +18,10 @@ ones.
 """
 
 import json
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
@@ -293,9 +295,23 @@ def _umap(
         init=start.astype(np.float32),
         precomputed_knn=(neighbours.indices.astype(np.int32), neighbours.distances.astype(np.float32)),
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _torch_keeps_its_threads():
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]")  # no search index: nothing is placed later
         return np.asarray(fit.fit_transform(matrix.astype(np.float32)), dtype=np.float64)
+
+
+@contextmanager
+def _torch_keeps_its_threads() -> Iterator[None]:
+    """numba's first parallel kernel gives the OpenMP that torch loaded a thread for every core, until the process ends:
+    what torch then computes in small operations takes up to ten times as long.
+    """
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 0
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(threads)
 
 
 def _aligned(

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -55,6 +56,22 @@ def test_neighbours_are_those_of_a_brute_force_search(metric, n, k):
         found.distances, distances, atol=1e-6
     )  # its own product cancels: 4e-7 from a row to itself
     assert (found.indices[:, 0] == np.arange(n)).all() and (found.distances[:, 0] == 0).all()
+
+
+def test_a_map_leaves_the_number_of_threads_as_it_was():
+    """UMAP's compiled code may run on threads of its own; whoever computes in this process afterwards has those it
+    had.
+    """
+    script = (
+        "import numpy as np, torch; before = torch.get_num_threads();"
+        " from backend.geometry.projection import latent_maps;"
+        " points = np.random.default_rng(0).normal(size=(40, 8));"
+        " found = latent_maps({0: ([str(n) for n in range(40)], points)}, model_id='m', seed=5);"
+        " print([one.method for one in found.maps], before, torch.get_num_threads())"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"}
+    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment)
+    assert "umap_2d" in said.stdout and said.stdout.split("]")[1].split() == ["1", "1"]
 
 
 def test_cosine_distance_knows_no_length():
