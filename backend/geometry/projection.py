@@ -18,10 +18,8 @@ ones.
 """
 
 import json
-import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
@@ -277,6 +275,11 @@ def _umap(
     """UMAP's coordinates (n, n_dimensions), started from PCA within ±10 with a little seeded noise so that equal chunks
     can part.
     """
+    import numba
+
+    # Its OpenMP layer would set the threads of the whole process, torch's too: one for every core, until the process
+    # ends. Said before UMAP is imported, which begins a layer.
+    numba.config.THREADING_LAYER = "workqueue"
     import umap
 
     seed %= 2**32  # what numpy's legacy generator takes
@@ -295,23 +298,9 @@ def _umap(
         init=start.astype(np.float32),
         precomputed_knn=(neighbours.indices.astype(np.int32), neighbours.distances.astype(np.float32)),
     )
-    with warnings.catch_warnings(), _torch_keeps_its_threads():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]")  # no search index: nothing is placed later
         return np.asarray(fit.fit_transform(matrix.astype(np.float32)), dtype=np.float64)
-
-
-@contextmanager
-def _torch_keeps_its_threads() -> Iterator[None]:
-    """numba's first parallel kernel gives the OpenMP that torch loaded a thread for every core, until the process ends:
-    what torch then computes in small operations takes up to ten times as long.
-    """
-    torch = sys.modules.get("torch")
-    threads = torch.get_num_threads() if torch else 0
-    try:
-        yield
-    finally:
-        if torch:
-            torch.set_num_threads(threads)
 
 
 def _aligned(
