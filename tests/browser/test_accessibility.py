@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from app.shell.navigation import PAGES
 from backend.store.packed import unpack
@@ -102,7 +103,11 @@ NAMELESS_CHARTS = """
 () => [...document.querySelectorAll(".js-plotly-plot")].filter((chart) => {
   const [name, text] = [chart, chart.querySelector("[role=img]")].map((part) => part?.getAttribute("aria-label") ?? "");
   return !name || name.includes("Click to enter") || text.length < 20;
-}).length
+}).map((chart) => chart.outerHTML.slice(0, 200))
+"""
+FADED = """
+() => document.getAnimations().every((one) => one.playState !== "running"
+  || one.effect?.getComputedTiming().endTime === Infinity)
 """
 FOCUS_IS_SEEN = """
 () => {
@@ -149,7 +154,17 @@ def settled(tab) -> None:
         "() => [...document.querySelectorAll('.js-plotly-plot')]"
         ".every((chart) => !chart.checkVisibility() || Math.abs(chart._fullLayout?.width - chart.clientWidth) < 2)"
     )
-    tab.wait_for_timeout(600)  # ms: colours fade from one theme to the other, and names are given to what came last
+    tab.wait_for_timeout(600)  # ms: the theme has reached the charts, which it draws anew
+    tab.wait_for_function(FADED)
+
+
+def named(tab) -> None:
+    """Waits until every chart has its name: a chart is named once it is drawn, whenever that is."""
+    try:
+        tab.wait_for_function(f"() => !({NAMELESS_CHARTS})().length")
+    except PlaywrightTimeout:
+        nameless = tab.evaluate(NAMELESS_CHARTS)
+        assert not nameless, f"charts without a name or without words: {nameless}"
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -164,7 +179,7 @@ def test_a_page_keeps_nobody_out(tab, shipped, axe, name):
             if not any(fault["rule"] == rule and part in fault["element"] for rule, part in STREAMLITS_OWN):
                 found.append(f"{name}, {theme}, {fault['rule']}: {fault['element']} {fault['html']} ({fault['why']})")
         found += [f"{name}, {theme}, words of a chart: {words}" for words in tab.evaluate(FAINT_WORDS)]
-    assert not tab.evaluate(NAMELESS_CHARTS), "a chart without a name or without words"
+    named(tab)
     tab.set_viewport_size({"width": 1280, "height": 900})
     settled(tab)
     found += [f"{name}, at 1280 pixels, {words}" for words in tab.evaluate(COLLISIONS)]
