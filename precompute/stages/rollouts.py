@@ -36,6 +36,7 @@ NAME, UNIT = "rollouts", "CoT"
 RULE = 1  # of sampling and judging: raise it when it changes
 
 _COTS_A_TASK = 32
+_COTS_UNTIL_KNOWN = 4  # that go on together, batch by batch: fill the rows of a batch, and are lost together by an end
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
     chunks = context.store.chunks_of([unit.unit_id for unit in units])
     by_id = {unit.unit_id: unit for unit in units}
     by_model: dict[str, list[CotTask]] = defaultdict(list)
+    most = _COTS_A_TASK if study.rollouts.until is None else _COTS_UNTIL_KNOWN
     for unit in units:
         cot = cots[unit.unit_id]
         by_model[cot["model_id"]].append(_cot_task(cot, truths[cot["problem_id"]], chunks[unit.unit_id], unit))
@@ -160,7 +162,7 @@ def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
                 study.rollouts.encoder,
                 study.rollouts.until,
             )
-            for share in shares(asked, context.engine.workers, _COTS_A_TASK)
+            for share in shares(asked, context.engine.workers, most)
         ]
         spec = models.sampling_spec(study, models.by_id(study)[model_id])
         for cot_id, made in context.run(roll_out, tasks, model=spec):
@@ -282,7 +284,7 @@ def draw(loaded: LoadedModel, task: Task, kind: str, numbers: Mapping[str, range
 
     forced = kind == "forced"
     begins = {point.chunk_id: begin for cot in task.cots for point, begin in _begins(loaded.tokenizer, cot, kind)}
-    sequences = {begin.sequence_id: begin.sequence for begin in begins.values()}
+    sequences = {cot.cot_id: cot.token_ids for cot in task.cots if cot.at(kind)}
     asked = {}
     for cot in task.cots:
         for point in cot.at(kind):
@@ -291,7 +293,7 @@ def draw(loaded: LoadedModel, task: Task, kind: str, numbers: Mapping[str, range
                 seed = seed_for(task.seed, point.chunk_id, kind, number)
                 name = rollout_id(point.chunk_id, kind, number)
                 asked[name] = (
-                    SampleRequest(name, begin.sequence_id, begin.length, seed, _cap(point, task, kind)),
+                    SampleRequest(name, cot.cot_id, point.token_start, seed, _cap(point, task, kind), begin.given),
                     cot,
                     point,
                     number,
@@ -302,9 +304,8 @@ def draw(loaded: LoadedModel, task: Task, kind: str, numbers: Mapping[str, range
     for drawn in sample(loaded, sequences, [request for request, *_ in asked.values()], parameters, rows=task.rows):
         request, cot, point, number = asked[drawn.request_id]
         own, begin = done[point.chunk_id], begins[point.chunk_id]
-        written = continuation_text(
-            loaded.tokenizer, begin.sequence[: begin.length], drawn.token_ids, tag=cot.think_close
-        )
+        read = (*cot.token_ids[: point.token_start], *begin.given)
+        written = continuation_text(loaded.tokenizer, read, drawn.token_ids, tag=cot.think_close)
         own.append(
             {
                 "rollout_id": drawn.request_id,
@@ -346,14 +347,12 @@ def _n_kept(cot: CotTask, point: Point, sampled: Sequence[int]) -> int:
 
 @dataclass(frozen=True)
 class _Begin:
-    """What a rollout goes on from: the first `length` tokens of a sequence, `written` being what of the chunk's place
-    they hold already.
+    """What a rollout goes on from, after the CoT's tokens up to the point: the words that force, in tokens, if any;
+    `written` is what of the chunk's place all of these hold already.
     """
 
-    sequence_id: str
-    sequence: Sequence[int]
-    length: int
     written: str
+    given: tuple[int, ...] = ()
 
 
 def _begins(tokenizer: Any, cot: CotTask, kind: str) -> Iterator[tuple[Point, _Begin]]:
@@ -367,10 +366,9 @@ def _begins(tokenizer: Any, cot: CotTask, kind: str) -> Iterator[tuple[Point, _B
         written = cot.text[point.char_start : max(end, point.char_start)]
         if kind == "forced":
             suffix = forced_suffix(cot.prompt + cot.text[: point.char_start], cot.think_close)
-            sequence = (*cot.token_ids[: point.token_start], *encode(tokenizer, suffix))
-            yield point, _Begin(point.chunk_id, sequence, len(sequence), written + suffix)
+            yield point, _Begin(written + suffix, tuple(encode(tokenizer, suffix)))
         else:
-            yield point, _Begin(cot.cot_id, cot.token_ids, point.token_start, written)
+            yield point, _Begin(written)
 
 
 def _rows(drawn: Iterable[Drawn], encoder: SentenceEncoder, judge: Judge) -> list[dict[str, Any]]:

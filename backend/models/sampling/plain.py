@@ -27,12 +27,12 @@ def sample_plainly(
     encoded: Mapping[str, Encoded],
     drawn: Callable[[int], None],
 ) -> Iterator[list[Sample]]:
-    same_prefix: dict[tuple[str, int], list[SampleRequest]] = {}
+    same_prefix: dict[tuple[str, int, tuple[int, ...]], list[SampleRequest]] = {}
     for request in requests:
-        same_prefix.setdefault((request.sequence_id, request.prefix_length), []).append(request)
-    for (sequence_id, length), alike in same_prefix.items():
+        same_prefix.setdefault((request.sequence_id, request.prefix_length, request.given), []).append(request)
+    for (sequence_id, length, given), alike in same_prefix.items():
         for start in range(0, len(alike), ROW_MULTIPLE):
-            prefix = list(sequences[sequence_id][:length])
+            prefix = [*sequences[sequence_id][:length], *given]
             stopped = yield from _continue_plainly(
                 loaded,
                 prefix,

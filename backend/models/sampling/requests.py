@@ -43,6 +43,7 @@ class SampleRequest:
     prefix_length: int  # tokens of the sequence that are kept, 1 to all
     seed: int  # in [0, 2**63), of this rollout alone
     max_new_tokens: int | None = None  # of this rollout, at most the parameters'; None: as many
+    given: tuple[int, ...] = ()  # read after the prefix, before any token is drawn; no part of the sample
 
     def most(self, parameters: SamplingParameters) -> int:
         return min(self.max_new_tokens or parameters.max_new_tokens, parameters.max_new_tokens)

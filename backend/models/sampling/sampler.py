@@ -127,9 +127,10 @@ def _check(
             raise SamplingError(
                 f"request {request.request_id!r}: an edited sequence is continued from its end, {length} tokens."
             )
-        if limit is not None and max(length, request.prefix_length + request.most(parameters)) > limit:
+        more = len(request.given) + request.most(parameters)
+        if limit is not None and max(length, request.prefix_length + more) > limit:
             raise SamplingError(
                 f"request {request.request_id!r}: a sequence of {length} tokens, continued from {request.prefix_length}"
-                f" by up to {request.most(parameters)}, does not fit the model's {limit} positions. Lower"
+                f" by up to {more}, does not fit the model's {limit} positions. Lower"
                 " max_new_tokens or shorten the sequence."
             )

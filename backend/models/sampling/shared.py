@@ -44,6 +44,7 @@ class _Row:
     request: SampleRequest
     token: int  # the next input
     tail_length: int = 0  # positions in its own pages
+    n_read: int = 0  # of the tokens it is given
     pages: list[int] = field(default_factory=list)
     sampled: list[int] = field(default_factory=list)
 
@@ -59,7 +60,9 @@ class _Sharers:
 
 
 class _Tails:
-    """The batch's own keys and values, in pages; those in use are the first `n_pages`, so that no copy gathers them."""
+    """The batch's own keys and values, in pages; those in use are the first ones, so that no copy gathers them. There
+    are half as many again whenever all are in use: what rows may write at most is far more than what they do write.
+    """
 
     def __init__(self, n_layers: int, n_pages: int, shape: tuple[int, int], like: Tensor) -> None:
         kv_heads, head_dim = shape
@@ -69,8 +72,21 @@ class _Tails:
         self.owners: list[_Row] = []
         self.n_written = 0  # pages that were ever in use
 
+    @property
+    def n_pages(self) -> int:
+        return len(self.mask)
+
+    def _grow(self) -> None:
+        n_pages = self.n_pages + self.n_pages // 2 + 1
+        for stores in (self.keys, self.values):  # one layer at a time: no second copy of all of them
+            for layer, store in enumerate(stores):
+                stores[layer] = _longer(store, n_pages)
+        self.mask = _longer(self.mask, n_pages)
+
     def add_page(self, row: _Row) -> None:
         page = len(self.owners)
+        if page == self.n_pages:
+            self._grow()
         self.mask[page] = -torch.inf
         if page == self.n_written:  # what a mask hides is still multiplied, and memory as it comes may hold NaN
             for store in itertools.chain(self.keys, self.values):
@@ -89,6 +105,13 @@ class _Tails:
                 owner.pages[owner.pages.index(last)] = page
                 self.owners[page] = owner
             self.owners.pop()
+
+
+def _longer(store: Tensor, n_pages: int) -> Tensor:
+    with torch.inference_mode(False):
+        longer = store.new_empty(n_pages, *store.shape[1:])
+    longer[: len(store)] = store
+    return longer
 
 
 class _Layer:
@@ -169,9 +192,8 @@ class SharedRows:
             pairs = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
         if self._tails is None:
             n_heads, _, d_head = pairs[0][0].shape
-            n_pages = self.most_rows * -(-self.parameters.max_new_tokens // PAGE)
             with torch.inference_mode(False):
-                self._tails = _Tails(len(pairs), n_pages, (n_heads, d_head), next(self.source.parameters()))
+                self._tails = _Tails(len(pairs), self.most_rows, (n_heads, d_head), next(self.source.parameters()))
         self.prefixes[sequence_id] = _Prefix(
             keys=[keys.contiguous() for keys, _ in pairs],
             values=[values.contiguous() for _, values in pairs],
@@ -254,7 +276,7 @@ class SharedRows:
 
     @torch.inference_mode()
     def step(self) -> list[Sample]:
-        """Draws one token for every row; the samples of the rows that end."""
+        """Draws one token for every row that has read what it is given; the samples of the rows that end."""
         hidden = self._forward()
         drawn: list[int] = []
         for start in range(0, len(self.rows), LOGIT_ROWS):
@@ -263,6 +285,10 @@ class SharedRows:
             drawn += next_tokens(logits, [uniform(row.request.seed, len(row.sampled)) for row in some], self.parameters)
         finished = []
         for row, token in zip(self.rows, drawn, strict=True):
+            if row.n_read < len(row.request.given):
+                row.token = row.request.given[row.n_read]
+                row.n_read += 1
+                continue
             row.token = token
             if token in self.ends:
                 finished.append((row, "eos"))

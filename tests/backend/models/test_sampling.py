@@ -42,15 +42,20 @@ def some_sequences(seed=0, lengths=(90, 41, 3)):
 
 
 def some_requests(sequences, n, seed=0):
-    """Prefixes of every length, among them 1 token and the whole sequence."""
-    chosen = random.Random(seed)
+    """Prefixes of every length, among them 1 token and the whole sequence; every third is given tokens after it."""
+    chosen, words = random.Random(seed), random.Random(seed + 1)
     requests = []
     for index in range(n):
         sequence_id = chosen.choice(list(sequences))
         length = len(sequences[sequence_id])
+        given = [words.randrange(3, TINY_VOCABULARY) for _ in range(words.randint(1, 9))] if index % 3 == 0 else []
         requests.append(
             SampleRequest(
-                f"r{index}", sequence_id, chosen.choice([1, 2, length, chosen.randint(1, length)]), seed=index
+                f"r{index}",
+                sequence_id,
+                chosen.choice([1, 2, length, chosen.randint(1, length)]),
+                seed=index,
+                given=tuple(given),
             )
         )
     return requests
@@ -85,7 +90,7 @@ def test_every_token_is_drawn_from_the_logits_of_a_plain_forward(tiny, family, d
     )  # rows join at different times: tails of all lengths
     assert uses_shared_prefixes(loaded) == (family in SHARED)
     for request in requests:
-        prefix = sequences[request.sequence_id][: request.prefix_length]
+        prefix = [*sequences[request.sequence_id][: request.prefix_length], *request.given]
         tokens = finished[request.request_id].token_ids
         with torch.inference_mode():
             plain = loaded.model(input_ids=torch.tensor([[*prefix, *tokens]])).logits[0, len(prefix) - 1 :]
@@ -105,6 +110,29 @@ def test_batch_size_order_and_resuming_change_no_token(tiny, family):
     assert by_id(sample(loaded, sequences, rest, PARAMETERS, rows=3)) == {
         r.request_id: reference[r.request_id] for r in rest
     }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_given_tokens_are_read_as_if_they_ended_the_prefix(tiny, family):
+    loaded, whole = tiny(family), some_sequences()["s1"]
+    begin, given = whole[:25], tuple(whole[25:])
+    parted = sample(
+        loaded, {"s": begin}, [SampleRequest(f"r{k}", "s", 25, k, given=given) for k in range(6)], PARAMETERS
+    )
+    joined = sample(loaded, {"s": whole}, [SampleRequest(f"r{k}", "s", len(whole), k) for k in range(6)], PARAMETERS)
+    assert by_id(parted) == by_id(joined)
+
+
+def test_no_room_is_kept_for_tokens_that_are_not_written_yet(tiny):
+    loaded, parameters = tiny("llama"), SamplingParameters(4.0, 1.0, max_new_tokens=4000)
+    batch = shared.SharedRows(loaded, parameters, 32)
+    batch.encode("s", [5, 6, 7, 8])
+    for row in range(32):
+        batch.add(SampleRequest(f"r{row}", "s", 4, row), 8)
+    for _ in range(3 * shared.PAGE):
+        batch.step()
+    used = len(batch.tails.owners)
+    assert len(batch.rows) <= used <= batch.tails.n_pages <= 1.5 * 3 * 32 + 1
 
 
 @pytest.mark.parametrize("family", ("llama", "gemma2"))
