@@ -69,7 +69,7 @@ class LeanLinear(nn.Module):
 
 
 class PackedLinear(nn.Module):
-    """torch.nn.Linear by oneDNN in float32, its weight laid out once for the processor."""
+    """torch.nn.Linear by oneDNN, its weight laid out once for the processor."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()

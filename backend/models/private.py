@@ -23,6 +23,13 @@ def has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def onednn_computes_in(dtype: torch.dtype) -> bool:
+    """torch: whether it also multiplies numbers of this type by the processor's own instructions."""
+    if dtype == torch.float32:
+        return has_onednn()
+    return dtype == torch.bfloat16 and has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def linear_by_onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """torch: x (…, n_in) times weight (n_out, n_in) transposed, plus bias, in float32 on a CPU.
 

@@ -9,7 +9,13 @@ from torch import Tensor
 from backend.models.sampling.requests import SamplingError, SamplingParameters
 
 ROW_MULTIPLE = 16  # rows of a matrix product: from where on a row is the same for any number of rows
+ROW_MULTIPLE_SHORT = 64  # the same of numbers of 16 bits: of 16 and of 32 rows their sums are taken in another order
 CANDIDATES = 64  # most probable tokens looked at before the whole vocabulary is sorted
+
+
+def row_multiple(dtype: torch.dtype) -> int:
+    """To a multiple of which rows are padded."""
+    return ROW_MULTIPLE_SHORT if dtype.itemsize < 4 else ROW_MULTIPLE
 
 
 def uniform(seed: int, step: int) -> float:

@@ -15,18 +15,17 @@ from backend.models.attention import ROLLOUTS, Group, Pages, attending
 from backend.models.edits import Edit, Encoded, OthersRead, editing, encode, models_beside
 from backend.models.layers import layers_of, private_copy
 from backend.models.linear import PackedLinear, replace_linears
-from backend.models.private import has_onednn, n_changes
+from backend.models.private import n_changes, onednn_computes_in
 from backend.models.residuals import recording
-from backend.models.sampling.draws import ROW_MULTIPLE, next_tokens, uniform
+from backend.models.sampling.draws import next_tokens, row_multiple, uniform
 from backend.models.sampling.requests import Sample, SampleRequest, SamplingError, SamplingParameters, end_tokens
 
 if TYPE_CHECKING:
     from backend.models.loaded import LoadedModel
 
 PAGE = 64  # positions of a tail that are attended to in one product
-# rows whose logits exist at a time:
-# blocks this small are reused by the allocator, larger ones are mapped anew each step
-LOGIT_ROWS = 32
+LOGIT_ROWS = 128  # whose logits exist at a time: the unembedding is read once for all of them
+DRAWN_ROWS = 32  # of these, for which a token is drawn at a time: what that makes stays in the cache
 
 
 @dataclass
@@ -54,7 +53,7 @@ class _Sharers:
     """The rows that share one prefix, as all layers see them."""
 
     prefix: _Prefix
-    rows: Tensor  # indices of rows, repeated to a multiple of ROW_MULTIPLE
+    rows: Tensor  # indices of rows, repeated to a multiple of `multiple`
     n: int  # how many of them are not repetitions
     mask: Tensor  # (1, len(rows), 1, prefix length): 0 where a row may look, -inf elsewhere
 
@@ -143,13 +142,14 @@ class SharedRows:
     """
 
     def __init__(
-        self, loaded: "LoadedModel", parameters: SamplingParameters, rows: int, *, multiple: int = ROW_MULTIPLE
+        self, loaded: "LoadedModel", parameters: SamplingParameters, rows: int, *, multiple: int | None = None
     ) -> None:
         """`rows` is the most there will be.
 
-        `multiple`: rows are padded to one of it; 1 is for batches whose rows are always as many.
+        `multiple`: rows are padded to one of it; left out, so that no row depends on how many there are; 1 is for
+        batches whose rows are always as many.
         """
-        self.multiple = multiple
+        self.multiple = row_multiple(loaded.model.dtype) if multiple is None else multiple
         self.loaded = loaded
         self.model, self.lock = rollout_copy(loaded.model)
         layers_of(loaded.model)  # looked for in the model itself: packed weights cannot be copied once more
@@ -282,7 +282,10 @@ class SharedRows:
         for start in range(0, len(self.rows), LOGIT_ROWS):
             some = self.rows[start : start + LOGIT_ROWS]
             logits = self.unembed(hidden[start : start + LOGIT_ROWS])[: len(some)]
-            drawn += next_tokens(logits, [uniform(row.request.seed, len(row.sampled)) for row in some], self.parameters)
+            uniforms = [uniform(row.request.seed, len(row.sampled)) for row in some]
+            for first in range(0, len(some), DRAWN_ROWS):
+                block = slice(first, first + DRAWN_ROWS)
+                drawn += next_tokens(logits[block], uniforms[block], self.parameters)
         finished = []
         for row, token in zip(self.rows, drawn, strict=True):
             if row.n_read < len(row.request.given):
@@ -382,7 +385,7 @@ def rollout_copy(model: Any) -> tuple[Any, threading.Lock]:
         return _copies[model][1:]
     private = private_copy(model, config=attending(model.config, ROLLOUTS))
     weight = next(model.parameters())
-    if weight.device.type == "cpu" and weight.dtype == torch.float32 and has_onednn():
+    if weight.device.type == "cpu" and onednn_computes_in(weight.dtype):
         replace_linears(private, lambda child: PackedLinear(child) if type(child) is torch.nn.Linear else None)
     _copies[model] = (version, private, threading.Lock())
     return _copies[model][1:]

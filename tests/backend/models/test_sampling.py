@@ -1,4 +1,6 @@
+import copy
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -110,6 +112,31 @@ def test_batch_size_order_and_resuming_change_no_token(tiny, family):
     assert by_id(sample(loaded, sequences, rest, PARAMETERS, rows=3)) == {
         r.request_id: reference[r.request_id] for r in rest
     }
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A Llama of the embedded model's widths, so that its products are the processor's large ones; by dtype."""
+
+    def of(loaded, dtype):
+        torch.manual_seed(0)
+        config = copy.deepcopy(loaded.model.config)
+        config.update(
+            {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
+            | {"head_dim": 64, "num_hidden_layers": 4}
+        )
+        return replace(loaded, model=type(loaded.model)(config).to(dtype).eval())
+
+    return of
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_company_changes_no_token_at_the_sizes_and_in_the_types_that_studies_sample_in(tiny, wide, dtype):
+    loaded, sequences = wide(tiny("llama"), dtype), some_sequences()
+    requests = some_requests(sequences, 120)
+    alone = by_id(sample(loaded, sequences, requests[::9], PARAMETERS, rows=5))
+    together = by_id(sample(loaded, sequences, requests, PARAMETERS, rows=120))
+    assert alone == {name: together[name] for name in alone}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
