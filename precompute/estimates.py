@@ -87,7 +87,9 @@ class Quantities:
 
     @property
     def rolled_cots(self) -> int:
-        return min(self.study.rollouts.cots, self.n_cots)
+        wanted, models = self.study.rollouts.cots, self.study.models
+        own = self.n_cots / max(len(models), 1)
+        return round(min(wanted, sum(min(own, model.rollout_cots or wanted) for model in models)))
 
     @property
     def rolled_chunks(self) -> int:

@@ -164,6 +164,10 @@ class Model(_Part):
     prompts: tuple[str, ...] | None = Field(
         None, min_length=1, description="names of the study's prompts it is asked under; left out: all"
     )
+    rollout_cots: Positive | None = Field(
+        None,
+        description="of its CoTs so many get rollouts, at most, within rollouts.cots; left out: its turns of these",
+    )
     arguments: Arguments = Field({}, description="of its chat template, as enable_thinking = false")
     template: str | None = Field(None, description="which of its chat templates, where it has several with names")
     thinks: bool | None = Field(

@@ -1,6 +1,6 @@
 """What the stages of precompute ask of a store: whole inputs in a fixed order, as plain records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,24 +53,27 @@ class UnitQueries:
         frame = self.frame("SELECT cot_id, text, seed IS NOT NULL AS ours FROM cots ORDER BY cot_id")
         return list(frame.itertuples(index=False, name=None))
 
-    def cots_worth_rollouts(self: _HasFrame, min_chunks: int, max_chunks: int) -> list[str]:
+    def cots_worth_rollouts(
+        self: _HasFrame, min_chunks: int, max_chunks: int, most: Mapping[str, int] | None = None
+    ) -> list[str]:
         """Ids of our CoTs with so many chunks, best first: those that ended by themselves, then those of candidate
         problems (the nearer the accuracy to a half the sooner), then turn by turn over problems, so that a budget is
         not spent on one problem. A candidate is one of a model under a prompt; models and prompts take turns, so that
-        the budget is not spent on one of them.
+        the budget is not spent on one of them. `most` says by model id how many, where it is not all of them.
         """
         frame = self.frame(
             "WITH sized AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP BY cot_id), eligible AS (SELECT"
             " cot_id, row_number() OVER (PARTITION BY problem_id, model_id, prompt_name ORDER BY sample) AS turn,"
             " candidate, abs(accuracy - 0.5) AS distance, model_id, prompt_name, finish FROM cots JOIN sized USING"
             " (cot_id) LEFT JOIN problem_accuracy USING (problem_id, model_id, prompt_name) WHERE cots.seed IS NOT NULL"
-            " AND n_chunks BETWEEN $low AND $high) SELECT cot_id FROM eligible ORDER BY row_number() OVER (PARTITION BY"
+            " AND n_chunks BETWEEN $low AND $high) SELECT cot_id, model_id FROM eligible ORDER BY row_number() OVER (PARTITION BY"
             " model_id, prompt_name ORDER BY finish = 'eos' DESC, coalesce(candidate, false) DESC, turn,"
             " coalesce(distance, 1), cot_id), model_id, prompt_name",
             low=min_chunks,
             high=max_chunks,
         )
-        return frame["cot_id"].tolist()
+        turn, limit = frame.groupby("model_id").cumcount(), frame["model_id"].map(most or {})
+        return frame.loc[~(turn >= limit), "cot_id"].tolist()
 
     def imported_cots(self: _HasFrame) -> list[dict[str, Any]]:
         """Imported CoTs, all columns of the table and the writer's name, by id."""

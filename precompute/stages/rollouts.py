@@ -109,9 +109,9 @@ def units(context: Context) -> list[Unit]:
     """Units of the CoTs chosen by the budget, best first."""
     study = context.study
     n = _numbers(study.rollouts)
-    chosen = context.store.cots_worth_rollouts(study.rollouts.min_chunks, study.rollouts.max_chunks)[
-        : study.rollouts.cots
-    ]
+    most = {name: model.rollout_cots for name, model in models.by_id(study).items() if model.rollout_cots is not None}
+    worth = context.store.cots_worth_rollouts(study.rollouts.min_chunks, study.rollouts.max_chunks, most)
+    chosen = worth[: study.rollouts.cots]
     chunks, rules = context.store.chunks_of(chosen), chunks_stage.rules(context)
     inputs = {"sampling": study.sampling.inputs, "seed": study.seed, "encoder": study.rollouts.encoder}
     if study.rollouts.until is not None:

@@ -108,3 +108,4 @@ def test_models_take_turns_for_rollouts_each_with_its_best_chains_first():
     )
     assert queries.cots_worth_rollouts(2, 9) == ["a1", "b1", "a2", "b2", "a3", "a4"]
     assert queries.cots_worth_rollouts(2, 8) == ["a1", "b1", "a2", "a3", "a4"]
+    assert queries.cots_worth_rollouts(2, 9, {"a": 1}) == ["a1", "b1", "b2"]
