@@ -66,8 +66,8 @@ class UnitQueries:
             " cot_id, row_number() OVER (PARTITION BY problem_id, model_id, prompt_name ORDER BY sample) AS turn,"
             " candidate, abs(accuracy - 0.5) AS distance, model_id, prompt_name, finish FROM cots JOIN sized USING"
             " (cot_id) LEFT JOIN problem_accuracy USING (problem_id, model_id, prompt_name) WHERE cots.seed IS NOT NULL"
-            " AND n_chunks BETWEEN $low AND $high) SELECT cot_id, model_id FROM eligible ORDER BY row_number() OVER (PARTITION BY"
-            " model_id, prompt_name ORDER BY finish = 'eos' DESC, coalesce(candidate, false) DESC, turn,"
+            " AND n_chunks BETWEEN $low AND $high) SELECT cot_id, model_id FROM eligible ORDER BY row_number() OVER"
+            " (PARTITION BY model_id, prompt_name ORDER BY finish = 'eos' DESC, coalesce(candidate, false) DESC, turn,"
             " coalesce(distance, 1), cot_id), model_id, prompt_name",
             low=min_chunks,
             high=max_chunks,
