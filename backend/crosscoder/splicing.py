@@ -46,15 +46,16 @@ def spliced_losses(
     targets = torch.tensor(token_ids[max(first, 1) :], device=encoded.normed.device)
     predicting = list(range(len(token_ids) - len(targets) - 1, len(token_ids) - 1))
     streams = [encoded.normed[predicting], *encoded.edited(edits, predicting).normed]
-    return SplicedLosses(len(targets), *(_loss(encoded.parts, stream, targets) for stream in streams))
+    losses = torch.stack([_loss(encoded.parts, stream, targets) for stream in streams])
+    return SplicedLosses(len(targets), *losses.cpu().tolist())
 
 
 def _replacement(layer: int, positions: tuple[int, ...], new: torch.Tensor) -> Edit:
     return Edit(layer, positions, lambda h: new.to(h).expand_as(h))
 
 
-def _loss(parts: Layers, normed: torch.Tensor, targets: torch.Tensor) -> float:
-    total = 0.0
+def _loss(parts: Layers, normed: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    total = torch.zeros((), dtype=torch.float64, device=normed.device)
     for stream, wanted in zip(normed.split(_POSITIONS), targets.split(_POSITIONS), strict=True):
-        total -= parts.unembed(stream).double().log_softmax(1).gather(1, wanted[:, None]).sum().item()
+        total -= parts.unembed(stream).double().log_softmax(1).gather(1, wanted[:, None]).sum()
     return total / len(targets)

@@ -169,7 +169,7 @@ class Trainer:
         codes = _Codes(kept.rows, kept.columns, kept.values, n, own.n_features)
         reconstruction = codes.times(self.decoder) + self.decoder_bias
         error = reconstruction - a
-        loss = (error.square().sum() / n).item()
+        loss = error.square().sum() / n
         outward = error * (2 / n)
         back = codes.dot(outward, self.decoder)
         d_decoder = codes.transposed_times(outward)
@@ -177,7 +177,7 @@ class Trainer:
             penalty = own.penalty * min(1.0, (self.done + 1) / max(1, own.penalty_warmup * own.steps))
             norms = self._norms()  # (n_features, n_models)
             sizes = codes.values.abs() if own.is_signed else codes.values
-            loss += (penalty / n * (sizes * norms.sum(1)[codes.columns]).sum()).item()
+            loss = loss + penalty / n * (sizes * norms.sum(1)[codes.columns]).sum()
             pull = penalty / n * norms.sum(1)[codes.columns]
             back += pull * codes.values.sign() if own.is_signed else pull
             sums = torch.zeros(own.n_features, device=a.device).index_add_(0, codes.columns, sizes)
@@ -190,13 +190,13 @@ class Trainer:
         fired = torch.zeros(own.n_features, dtype=torch.bool, device=a.device).index_fill_(0, kept.firing, True)
         self.silent = torch.where(fired, 0, self.silent + n)
         dead = self.silent >= own.dead_after
-        if own.has_auxiliary and dead.any():
-            loss += self._auxiliary(a, pre, error, dead, d_encoder, d_decoder, d_bias)
+        if own.has_auxiliary and len(names := dead.nonzero().squeeze(1)):
+            loss = loss + self._auxiliary(a, pre, error, names, d_encoder, d_decoder, d_bias)
         spread = (a - a.mean(0)).square().view(n, own.n_models, own.width).sum((0, 2))
         left = error.square().view(n, own.n_models, own.width).sum((0, 2))
-        explained = tuple((1 - left / spread).cpu().tolist())
+        told = torch.cat([torch.stack([loss, dead.float().mean()]), 1 - left / spread]).cpu().tolist()
         return [d_encoder, d_decoder, d_bias, d_decoder_bias], Measured(
-            loss, len(kept.firing) / n, dead.float().mean().item(), explained
+            told[0], len(kept.firing) / n, told[1], tuple(told[2:])
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -304,31 +304,30 @@ class Trainer:
         a: torch.Tensor,
         pre: torch.Tensor,
         error: torch.Tensor,
-        dead: torch.Tensor,
+        names: torch.Tensor,
         d_encoder: torch.Tensor,
         d_decoder: torch.Tensor,
         d_bias: torch.Tensor,
-    ) -> float:
-        """Adds the gradients of the auxiliary loss and returns it: dead features reconstruct −error, relative to its
-        variance.
+    ) -> torch.Tensor:
+        """Adds the gradients of the auxiliary loss and returns it: dead features, `names`, reconstruct −error, relative
+        to its variance.
         """
         own, n = self.settings, len(a)
-        names = dead.nonzero().squeeze(1)
         top = pre[:, names].topk(min(own.aux_k, len(names)), dim=1)
         rows = torch.arange(n, device=a.device).repeat_interleave(top.indices.shape[1])
-        live = top.values.flatten() > 0
+        live = (top.values.flatten() > 0).nonzero().squeeze(1)
         rows, columns = rows[live], names[top.indices.flatten()[live]]
         order = (rows * own.n_features + columns).argsort()
         codes = _Codes(rows[order], columns[order], top.values.flatten()[live][order], n, own.n_features)
         total = error.square().sum().clamp_min(1e-12)
         left = codes.times(self.decoder) + error
-        aux = own.aux * ((a - a.mean(0)).square().sum().item() / n if own.aux_relative else 1.0)
+        aux = own.aux * ((a - a.mean(0)).square().sum() / n if own.aux_relative else 1.0)
         outward = left * (2 * aux / total)
         back = codes.dot(outward, self.decoder)
         d_decoder += codes.transposed_times(outward)
         d_encoder += codes.with_values(back).transposed_times(a)
         d_bias.index_add_(0, codes.columns, back)
-        return (aux * left.square().sum() / total).item()
+        return torch.as_tensor(aux * left.square().sum() / total)
 
     def _norms(self) -> torch.Tensor:
         """L2 norms of the decoder's rows, (n_features, n_models)."""

@@ -269,9 +269,9 @@ class Predictions:
         """(n_edits, n_positions) float64, nats."""
         edited = self._encoded.edited(edits, self._positions)
         kl = torch.zeros(edited.moved.shape, dtype=torch.float64, device=edited.normed.device)
-        some = edited.moved.any(-1)
-        if some.any():
-            kl[some] = self.kl_of(edited.normed[some])
+        if edited.rows:
+            rows = torch.tensor(edited.rows, device=kl.device)
+            kl[rows] = self.kl_of(edited.normed[rows])
         return kl
 
     @torch.inference_mode()

@@ -65,10 +65,11 @@ def answer_readings(
         suffix = forced_suffix(chain.prompt + chain.text[:n_characters], chain.think_close)
         tokens_of = {answer: answer_tokens(tokenizer, suffix, answer) for answer in answers}
         known: dict[tuple[int, ...], dict[int, torch.Tensor]] = {}
+        read: list[tuple[str, str, int, torch.Tensor]] = []
         for answer, (forcing, own) in sorted(tokens_of.items(), key=lambda item: -len(item[1][1])):
             before = (*forcing, *own[:-1])
             # What comes before a short answer's last token, often the forcing words alone, was read with a longer one.
-            streams = next((read for longer, read in known.items() if longer[: len(before)] == before), None)
+            streams = next((found for longer, found in known.items() if longer[: len(before)] == before), None)
             if streams is None:
                 streams = known[before] = _read(loaded, encoded, n_tokens, before, layers)
             for lens_id, (lens, wanted) in lenses.items():
@@ -76,8 +77,12 @@ def answer_readings(
                     stream = streams[layer][len(forcing) - 1 : len(before)]  # the token before each of the answer's
                     found = readout.log_probs(lens, stream, layer)
                     own_tokens = torch.tensor(own, device=found.device)[:, None]
-                    each = found.gather(-1, own_tokens)[:, 0].cpu().tolist()
-                    yield AnswerReading(n_read, answer, lens_id, layer, len(own), sum(each), each[0])
+                    read.append((answer, lens_id, layer, found.gather(-1, own_tokens)[:, 0]))
+        sizes = [len(each) for *_, each in read]
+        on_cpu = torch.cat([each for *_, each in read]).cpu().split(sizes)  # of a cut, at once
+        for (answer, lens_id, layer, _), values in zip(read, on_cpu, strict=True):
+            each = values.tolist()
+            yield AnswerReading(n_read, answer, lens_id, layer, len(each), sum(each), each[0])
 
 
 def answer_tokens(tokenizer: Any, suffix: str, answer: str) -> tuple[list[int], list[int]]:

@@ -22,6 +22,7 @@ at ℓ depends on the tokens alone.
 import contextlib
 import functools
 import inspect
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -110,6 +111,7 @@ class Edited:
 
     normed: torch.Tensor  # (n_edits, n_positions, d_model), after the final norm
     moved: torch.Tensor  # (n_edits, n_positions) bool; False: the unedited value, bit for bit
+    rows: list[int]  # edits that move anything
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,10 @@ class Encoded:
         at `positions`."""
         edited = self.edited(edits, positions)
         logits = self.base_logits(positions).expand(len(edits), -1, -1).clone()
-        if edited.moved.any():
-            logits[edited.moved] = self.parts.unembed(edited.normed[edited.moved])
+        if edited.rows:
+            rows = torch.tensor(edited.rows, device=logits.device)
+            changed = self.parts.unembed(edited.normed[rows])
+            logits[rows] = torch.where(edited.moved[rows][..., None], changed, logits[rows])
         return logits
 
     @torch.inference_mode()
@@ -184,22 +188,21 @@ class Encoded:
         end = max(positions) + 1  # later tokens change nothing before them
         groups = [(group,) if isinstance(group, Edit) else group for group in edits]
         rows = [tuple(self._with_other_read(edit.within(end)) for edit in group) for group in groups]
-        asked = torch.tensor(positions, device=self.normed.device)
-        normed = self.normed[asked].expand(len(rows), -1, -1).clone()
-        moved = torch.zeros(len(rows), len(positions), dtype=torch.bool, device=self.normed.device)
+        normed = self.normed[list(positions)].expand(len(rows), -1, -1).clone()
+        asked, moved = torch.tensor(positions), torch.zeros(len(rows), len(positions), dtype=torch.bool)
         # Before a row's first edited position nothing moves; a row whose edits all give back what they were given does
         # not move at all.
-        for i, row in enumerate(rows):
-            if not all([self._leaves_alone(edit) for edit in row]):
+        for i, (row, moving) in enumerate(zip(rows, self._move(rows), strict=True)):
+            if moving:
                 moved[i] = asked >= min(min(edit.positions) for edit in row)
-        if moved.any():
-            computed = moved.any(dim=1)
-            chosen = [row for row, compute in zip(rows, computed.cpu().tolist(), strict=True) if compute]
+        chosen = moved.any(dim=1).nonzero()[:, 0].tolist()
+        moved = moved.to(normed.device)
+        if chosen:
+            which = torch.tensor(chosen, device=normed.device)
             compute = self._with_shared_prefix if self.is_shared_prefix else self._with_plain_forwards
-            normed[computed] = torch.where(
-                moved[computed][..., None], compute(chosen, list(positions)), normed[computed]
-            )
-        return Edited(normed, moved)
+            computed = compute([rows[i] for i in chosen], list(positions))
+            normed[which] = torch.where(moved[which][..., None], computed, normed[which])
+        return Edited(normed, moved, chosen)
 
     @torch.inference_mode()
     def recomputed(self, layer: int, positions: Sequence[int]) -> torch.Tensor:
@@ -227,7 +230,7 @@ class Encoded:
         kept = [replace(edit, positions=edit.positions_in(0, n_tokens), onward=False) for edit in edits]
         own = [(keys[:, :n_tokens], values[:, :n_tokens]) for keys, values in self._keys_values]
         kept = [self._with_other_read(edit) for edit in kept if edit.positions]
-        if all([self._leaves_alone(edit) for edit in kept]):
+        if not any(self._move([(edit,) for edit in kept])):
             return own
         first = min(min(edit.positions) for edit in kept)
         new: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -332,10 +335,16 @@ class Encoded:
         other = self.beside(edit.beside, [edit.layer]).residual(edit.layer)[list(edit.positions)]
         return Edit(edit.layer, edit.positions, lambda h: edit.change(h, other))
 
-    def _leaves_alone(self, edit: Edit) -> bool:
-        self._check_positions(edit.positions)
-        h = self.residual(edit.layer)[list(edit.positions)]
-        return torch.equal(_changed(edit, h), h)
+    def _move(self, rows: Sequence[tuple[Edit, ...]]) -> list[bool]:
+        """Of each row, whether any of its edits changes what the unedited model has. Waits once for all of them."""
+        finite, alike = _Finite(), []
+        for edit in itertools.chain(*rows):
+            self._check_positions(edit.positions)
+            h = self.residual(edit.layer)[list(edit.positions)]
+            alike.append((finite.changed(edit, h) == h).all())
+        finite.require()
+        answers = iter(torch.stack(alike).cpu().tolist() if alike else ())
+        return [not all([next(answers) for _ in row]) for row in rows]
 
     def _check_positions(self, positions: Sequence[int]) -> None:
         n_tokens = len(self.token_ids)
@@ -371,12 +380,14 @@ class Encoded:
         rotary = self._rotary and tuple(table[:, first:end] for table in self._rotary)
         prefix = [(keys[:, :first], values[:, :first]) for keys, values in self._keys_values]
         h = self.residual(lowest)[first:end].expand(len(rows), -1, -1).clone()
+        finite = _Finite()
         for layer in range(lowest, len(self.parts.blocks)):
             if layer > lowest:
                 block = self._editor.block(layer)
                 noted = {"kept": kept, "watched": watched}
                 h = residual_of(block(h, attention_mask=None, position_embeddings=rotary, prefix=prefix, **noted))
-            _apply(rows, layer, h, first)
+            _apply(rows, layer, h, first, finite)
+        finite.require()
         return h
 
     def _with_plain_forwards(self, rows: list[tuple[Edit, ...]], positions: list[int]) -> torch.Tensor:
@@ -408,23 +419,36 @@ def models_beside(edits: Iterable[Edit]) -> "dict[nn.Module, tuple[LoadedModel, 
     return asked
 
 
-def _changed(edit: Edit, h: torch.Tensor, *other: torch.Tensor) -> torch.Tensor:
-    """`edit.change(h, *other)`, or an EditError that says what is wrong with it."""
-    new = edit.change(h, *other)
-    if not isinstance(new, torch.Tensor) or new.shape != h.shape:
-        got = tuple(new.shape) if isinstance(new, torch.Tensor) else type(new).__name__
-        raise EditError(
-            f"The edit at layer {edit.layer} returned {got}; the residual stream it was given is {tuple(h.shape)}."
-        )
-    if not torch.isfinite(new).all():
-        raise EditError(
-            f"The edit at layer {edit.layer}, positions {list(edit.positions)[:5]}, returned values that are NaN or"
-            " infinite."
-        )
-    return new.to(h.dtype)
+class _Finite:
+    """Makes changes and notes, on their device, whether they are finite: asked once, for all of them."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[Edit, torch.Tensor]] = []
+
+    def changed(self, edit: Edit, h: torch.Tensor, *other: torch.Tensor) -> torch.Tensor:
+        """`edit.change(h, *other)`, or an EditError that says what is wrong with its shape."""
+        new = edit.change(h, *other)
+        if not isinstance(new, torch.Tensor) or new.shape != h.shape:
+            got = tuple(new.shape) if isinstance(new, torch.Tensor) else type(new).__name__
+            raise EditError(
+                f"The edit at layer {edit.layer} returned {got}; the residual stream it was given is {tuple(h.shape)}."
+            )
+        self._made.append((edit, torch.isfinite(new).all()))
+        return new.to(h.dtype)
+
+    def require(self) -> None:
+        """Raises EditError for the first change that is not finite. Waits for the device."""
+        if not self._made:
+            return
+        for (edit, _), finite in zip(self._made, torch.stack([flag for _, flag in self._made]).cpu(), strict=True):
+            if not finite:
+                raise EditError(
+                    f"The edit at layer {edit.layer}, positions {list(edit.positions)[:5]}, returned values that are"
+                    " NaN or infinite."
+                )
 
 
-def _apply(rows: Sequence[tuple[Edit, ...]], layer: int, h: torch.Tensor, first: int) -> None:
+def _apply(rows: Sequence[tuple[Edit, ...]], layer: int, h: torch.Tensor, first: int, finite: _Finite) -> None:
     """Makes the rows' edits at `layer` in place in h (n_rows, n_tokens, d_model), whose tokens start at index `first`
     of the text.
     """
@@ -432,7 +456,7 @@ def _apply(rows: Sequence[tuple[Edit, ...]], layer: int, h: torch.Tensor, first:
         for edit in row:
             if edit.layer == layer:
                 where = [position - first for position in edit.positions]
-                h[i, where] = _changed(edit, h[i, where])
+                h[i, where] = finite.changed(edit, h[i, where])
 
 
 class _Editor:
@@ -651,13 +675,14 @@ def editing(
     if n_tokens == 1:  # token by token every change treats each row by itself: rows that share a change share one call
         by_layer = {layer: _joined(made) for layer, made in by_layer.items()}
     done: set[int] = set()
+    finite = _Finite()
 
     def hook(layer: int) -> torch.utils.hooks.RemovableHandle:
         def edit_output(_block: nn.Module, _inputs: Any, output: Any) -> Any:
             h = residual_of(output).clone()
             for edit, which, where in by_layer[layer]:
                 other = () if edit.beside is None else (others[edit.beside.model][layer][which, where],)
-                h[which, where] = _changed(edit, h[which, where], *other)
+                h[which, where] = finite.changed(edit, h[which, where], *other)
             done.add(layer)
             return with_residual(output, h)
 
@@ -673,6 +698,7 @@ def editing(
         raise EditError(
             f"The edits at layers {sorted(set(by_layer) - done)} were not made: the forward pass did not reach them."
         )
+    finite.require()
 
 
 def _joined(made: list[tuple[Edit, list[int], list[int]]]) -> list[tuple[Edit, list[int], list[int]]]:

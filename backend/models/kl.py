@@ -13,6 +13,8 @@ distribution:
   are done again in float64.
 """
 
+import functools
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -88,6 +90,13 @@ class BaseDistribution:
         repr=False
     )  # (n_positions, d_model): mean row of the unembedding over the likeliest tokens
 
+    @functools.cached_property
+    def _longest(self) -> torch.Tensor:
+        """The most that a logit changes, beyond the mean over the likeliest tokens, for each unit of length of a
+        change.
+        """
+        return self.weight.norm(dim=1).max() + self.centre.norm(dim=1).max()
+
     @torch.inference_mode()
     def kl(self, steered: torch.Tensor) -> torch.Tensor:
         """KL( steered ‖ base ) in nats, (n_rows, n_positions) float64, of normed last residuals (n_rows, n_positions,
@@ -99,9 +108,14 @@ class BaseDistribution:
                 f"Steered residuals {tuple(steered.shape)} do not match the base's {tuple(self.normed.shape)} at its"
                 " positions."
             )
-        if not torch.isfinite(steered).all():
-            raise KLError("The steered residual stream has values that are NaN or infinite.")
         change = steered - self.normed
+        finite, most = torch.isfinite(steered).all(), math.inf
+        if on_cpu := change.device.type == "cpu":
+            is_finite = bool(finite)
+        else:  # one wait: no block of logits changes by more than this, so that none needs to be asked
+            is_finite, most = torch.stack([finite, change.norm(dim=-1).max() * self._longest]).cpu().tolist()
+        if not is_finite:
+            raise KLError("The steered residual stream has values that are NaN or infinite.")
         constant = (change * self.centre).sum(-1, keepdim=True)
         flat = change.view(-1, d_model)
         divergence = torch.zeros(n_rows, n_positions, dtype=torch.float64, device=steered.device)  # Σ q·ψ(y)
@@ -115,7 +129,7 @@ class BaseDistribution:
             q = self.probability[:, start : start + width]
             y = linear(flat, self.weight[start : start + width]).view(n_rows, n_positions, -1).sub_(constant)
             u, psi = (one[: y.numel()].view_as(y) for one in space)
-            if max(map(abs, torch.stack(y.aminmax()).cpu().tolist())) < _SMALL:
+            if (max(map(abs, torch.stack(y.aminmax()).tolist())) if on_cpu else most) < _SMALL:
                 torch.mul(y, 1 / 6, out=u).add_(1 / 2).mul_(y).add_(1).mul_(y)  # e^y − 1 = y + y²/2 + y³/6 + …
                 torch.mul(y, 1 / 8, out=psi).add_(1 / 3).mul_(y).add_(1 / 2).mul_(y).mul_(
                     y

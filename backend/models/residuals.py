@@ -102,7 +102,11 @@ def recording(blocks: nn.ModuleList, layers: Sequence[int]) -> Iterator[dict[int
     for layer in layers:
         if layer not in residuals:
             raise ResidualError(f"No forward pass reached layer {layer} while its residual stream was being recorded.")
-        if not torch.isfinite(torch.stack(residuals[layer].aminmax())).all():
+    if not layers:
+        return
+    extremes = torch.stack([torch.stack(residuals[layer].aminmax()) for layer in layers])
+    for layer, finite in zip(layers, torch.isfinite(extremes).all(1).cpu().tolist(), strict=True):
+        if not finite:
             raise ResidualError(f"The residual stream at layer {layer} has values that are NaN or infinite.")
 
 

@@ -149,8 +149,8 @@ def test_a_crosscoder_is_trained_there_and_comes_back(kind):
 
 
 def test_a_token_and_a_batch_of_kls_wait_for_the_device_a_stated_number_of_times(there):
-    """Drawing: are the logits finite, must the whole vocabulary be sorted, which tokens. A batch of KLs, besides what
-    the edits are asked: is it finite, how large is a block of logits, which rows are too faint.
+    """Drawing: are the logits finite, must the whole vocabulary be sorted, which tokens. A batch of KLs: is it finite
+    and how large, which rows are too faint.
     """
     one = [SampleRequest("r", "s", len(IDS), 1)]
     with checking() as waits:
@@ -161,4 +161,32 @@ def test_a_token_and_a_batch_of_kls_wait_for_the_device_a_stated_number_of_times
         steered = base._encoded.normed[[8, 9]].repeat(5, 1, 1) * 1.1
         waits.clear()
         base.kl_of(steered)
-    assert max(np.diff(in_steps)) <= 3 and waits.total() <= 4
+    assert max(np.diff(in_steps)) <= 3 and waits.total() <= 2
+
+
+def test_a_sweep_waits_as_often_for_many_magnitudes_as_for_few(there):
+    """A batch of rows is asked once what moves, whether it is finite, and what it comes to."""
+
+    def waits_for(n: int) -> int:
+        with checking() as waits:
+            loaded = there("llama")
+            directions = along(loaded)
+            sweep_cot(loaded, IDS, SPANS, directions, layers=[2], betas=(0.0,))  # what is asked once a model
+            waits.clear()
+            sweep_cot(loaded, IDS, SPANS, directions, layers=[2], betas=np.linspace(-1, 1, n))
+            return waits.total()
+
+    assert waits_for(3) == waits_for(9)
+
+
+def test_a_step_of_training_waits_a_stated_number_of_times():
+    """Which codes are kept, above which threshold, which features are silent, which of these act, and what is told."""
+    with checking() as waits:
+        trainer = Trainer(Settings(2, 8, 64, k=2, steps=9, batch=64, warmup=1, dead_after=8), device=DEVICE)
+        draw = torch.Generator().manual_seed(0)
+        for _ in range(9):
+            batch = torch.randn(64, 2, 8, generator=draw).to(DEVICE)
+            waits.clear()
+            measured = trainer.step(batch)
+            assert waits.total() <= 5
+    assert measured.dead > 0  # so that the auxiliary loss took part
