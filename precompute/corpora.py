@@ -76,14 +76,15 @@ def find(name: str) -> Corpus:
     """The corpus of that name on the hub, or in the folder. Raises CorpusError."""
     if (folder := Path(name)).is_dir():
         return _with_files(name, str(folder.resolve()), fsspec.filesystem("file"), None)
+    import httpx2
     from huggingface_hub import HfApi, HfFileSystem
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     data_set, _, pinned = name.partition("@")
     try:
         revision = HfApi().dataset_info(data_set, revision=pinned or None).sha
         return _with_files(name, f"datasets/{data_set}@{revision}", HfFileSystem(), revision)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (httpx2.HTTPError, HFValidationError, OSError) as error:
         raise CorpusError(
             f"The corpus {name} could not be reached on the model hub ({type(error).__name__}). Check the network and"
             " the spelling, or name a folder that has its files."

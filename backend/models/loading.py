@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.errors import AnchorscopeError
 from backend.ids import stable_id
-from backend.models import adapters, embedded, families
+from backend.models import adapters, embedded, families, hub
 from backend.models.devices import require_device
 from backend.models.loaded import NO_END, LoadedModel
 from backend.models.model_files import (
@@ -123,10 +123,7 @@ def find_weights(name: str, revision: str | None = None) -> Weights:
 
     Raises ModelLoadingError where they cannot be used.
     """
-    folder, identity = find_folder(name, revision)
-    check_files(folder)
-    if identity is None:
-        identity = weights_sha256(folder)
+    folder, identity = _checked(name, revision)
     return Weights(folder, identity) if not is_adapter(folder) else _with_base(name, folder, identity)
 
 
@@ -134,12 +131,9 @@ def _with_base(name: str, folder: Path, identity: str) -> Weights:
     base, revision = adapters.base_of(folder)
     is_hub = not base.startswith("embedded:") and not Path(base).expanduser().is_dir()
     try:
-        found, found_identity = find_folder(base, revision if is_hub else None)
-        check_files(found)
+        found, found_identity = _checked(base, revision if is_hub else None)
         if is_adapter(found):
             raise ModelLoadingError(f"{found} is an adapter itself. Merge the two first.")
-        if found_identity is None:
-            found_identity = weights_sha256(found)
     except AnchorscopeError as error:
         raise ModelLoadingError(
             f"{name} is an adapter of the model {base!r} ({adapters.CONFIG}: base_model_name_or_path), which cannot be"
@@ -147,6 +141,17 @@ def _with_base(name: str, folder: Path, identity: str) -> Weights:
         ) from error
     own = f"{identity}-{adapters.sha256_of_config(folder)[:16]}"
     return Weights(folder, f"{found_identity}+{own}", Weights(found, found_identity))
+
+
+def _checked(name: str, revision: str | None) -> tuple[Path, str]:
+    """Folder of the model's files, looked at, and what identifies them."""
+    folder, commit = find_folder(name, revision)
+    if commit is None:
+        check_files(folder)
+        return folder, weights_sha256(folder)
+    with hub.named(name, folder):
+        check_files(folder)
+    return folder, commit
 
 
 def find_folder(name: str, revision: str | None, *, files: Sequence[str] = FILES) -> tuple[Path, str | None]:
@@ -172,7 +177,8 @@ def find_folder(name: str, revision: str | None, *, files: Sequence[str] = FILES
             f"There is no folder {name!r} on this machine, and it is neither a hub id (owner/name) nor"
             f" embedded:{embedded.MODEL_NAME}."
         )
-    return _hub_snapshot(name, revision, files)
+    instead = f"name a folder with the model's files, or use embedded:{embedded.MODEL_NAME}."
+    return hub.snapshot(name, revision, files, instead=instead)
 
 
 def is_hub_id(name: str) -> bool:
@@ -219,33 +225,6 @@ def remembered_sha256(file: Path) -> str:
     except OSError:
         pass  # a cache that cannot be written only costs time
     return found
-
-
-def _hub_snapshot(name: str, revision: str | None, files: Sequence[str]) -> tuple[Path, str]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    wanted = f"{name}" + (f" at revision {revision}" if revision else "")
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
-    except RevisionNotFoundError as error:
-        raise ModelLoadingError(f"The model hub has {name}, but no revision {revision!r} of it.") from error
-    except RepositoryNotFoundError as error:
-        raise ModelLoadingError(
-            f"The model hub has no model {name!r} that may be read. Check the spelling; a gated or private model needs"
-            " `hf auth login`."
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ModelLoadingError(
-            f"{wanted} could not be reached on the model hub and is not in its local cache ({type(error).__name__}). "
-            f"Check the network, or name a folder with the model's files, or use embedded:{embedded.MODEL_NAME}."
-        ) from error
-    return folder, folder.name  # the cache names a snapshot by its commit
 
 
 def _model(name: str, folder: Path, dtype: Any) -> Any:

@@ -7,7 +7,7 @@ bytes of each), and what cannot be used is refused in a sentence that says what 
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ class ModelLoadingError(AnchorscopeError):
     """No model by this name, or one whose weights cannot be trusted."""
 
 
+class DamagedFiles(ModelLoadingError):
+    """Files that are not those that were published; fetched again they may be."""
+
+
 def is_adapter(folder: Path) -> bool:
     """Whether the folder holds an adapter alone. Raises ModelLoadingError where the model's weights lie beside it."""
     if not (folder / ADAPTER_CONFIG).is_file():
@@ -102,11 +106,11 @@ def check_files(folder: Path) -> None:
         if not config.get("model_type"):
             raise ModelLoadingError(f"{folder / 'config.json'} has no model_type, so nothing says which model this is.")
     if not weight_files(folder):
-        raise ModelLoadingError(_no_weights(folder))
+        raise ModelLoadingError(no_weights(folder, _names(folder)))
     for index in folder.glob("*.safetensors.index.json"):
         shards = set(map(str, read_json(folder, index.name).get("weight_map", {}).values()))
         if missing := sorted(shard for shard in shards if not (folder / shard).is_file()):
-            raise ModelLoadingError(
+            raise DamagedFiles(
                 f"{folder} lacks {missing[0]} ({len(missing)} of the {len(shards)} files of weights that {index.name} "
                 "lists). Download them again."
             )
@@ -122,7 +126,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelLoadingError(f"{file} cannot be read as JSON ({one_line(error)}). Download it again.") from error
+        raise DamagedFiles(f"{file} cannot be read as JSON ({one_line(error)}). Download it again.") from error
     if not isinstance(found, dict):
         raise ModelLoadingError(f"{file} is no JSON object, so it describes no model.")
     return found
@@ -144,13 +148,13 @@ def refuse_placeholder(file: Path) -> None:
         with file.open("rb") as opened:
             start = opened.read(64)
     except OSError as error:
-        raise ModelLoadingError(f"{file} cannot be read ({error.strerror}).") from error
+        raise DamagedFiles(f"{file} cannot be read ({error.strerror}).") from error
     if (placeholder := stands_for_another(start)) is not None:
-        raise ModelLoadingError(f"{file} {placeholder}")
+        raise DamagedFiles(f"{file} {placeholder}")
     if not start and file.suffix != ".jinja":
-        raise ModelLoadingError(f"{file} is empty. Download it again.")
+        raise DamagedFiles(f"{file} is empty. Download it again.")
     if file.suffix != ".jinja" and start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ModelLoadingError(
+        raise DamagedFiles(
             f"{file} is a web page, not the file of that name: the download was answered by one. Download it again."
         )
 
@@ -184,11 +188,9 @@ def check_weights(file: Path) -> None:
         end = 8 + length + max((about["data_offsets"][1] for about in tensors.values()), default=0)
         dtypes = {name: str(about["dtype"]) for name, about in tensors.items()}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ModelLoadingError(
-            f"{file} is no safetensors file: its header cannot be read. Download it again."
-        ) from error
+        raise DamagedFiles(f"{file} is no safetensors file: its header cannot be read. Download it again.") from error
     if end != size:
-        raise ModelLoadingError(
+        raise DamagedFiles(
             f"{file} has {size:,} bytes, but its header says {end:,}: a copy or download broke off. Download it again."
         )
     odd = sorted(name for name, dtype in dtypes.items() if name.endswith("weight") and dtype not in _FLOATS)
@@ -199,11 +201,12 @@ def check_weights(file: Path) -> None:
         )
 
 
-def _no_weights(folder: Path) -> str:
-    said = f"{folder} has no .safetensors file"
-    if found := next(_other_weights(folder), None):
+def no_weights(where: object, names: Iterable[str]) -> str:
+    """The sentence of a folder, or repository, that has files of these names and no weights that are loaded."""
+    said = f"{where} has no .safetensors file"
+    if found := next(_other_weights(names), None):
         return (
-            f"{said}, but {_OTHER_WEIGHTS[found.suffix]} ({found.name}). Only safetensors are loaded (pickled .bin "
+            f"{said}, but {_OTHER_WEIGHTS[Path(found).suffix]} ({found}). Only safetensors are loaded (pickled .bin "
             "and .pt files can run code, and GGUF files are quantised): convert the model, for example with "
             "transformers' save_pretrained."
         )
@@ -219,17 +222,19 @@ def _no_config(folder: Path) -> str:
             f"{said}: these are its maker's own files (params.json, consolidated…). Name a folder in the layout of"
             " transformers."
         )
-    if found := next(_other_weights(folder), None):
+    if found := next(_other_weights(_names(folder)), None):
         return (
-            f"{said}, but {_OTHER_WEIGHTS[found.suffix]} ({found.name}). A folder in the layout of transformers is"
+            f"{said}, but {_OTHER_WEIGHTS[Path(found).suffix]} ({found}). A folder in the layout of transformers is"
             " needed."
         )
     return f"{said}, so it is no model in the layout of transformers."
 
 
-def _other_weights(folder: Path) -> Iterator[Path]:
+def _other_weights(names: Iterable[str]) -> Iterator[str]:
     return (
-        file
-        for file in sorted(folder.iterdir())
-        if file.suffix in _OTHER_WEIGHTS and not file.name.startswith("training_args")
+        name for name in sorted(names) if Path(name).suffix in _OTHER_WEIGHTS and not name.startswith("training_args")
     )
+
+
+def _names(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
