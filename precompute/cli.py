@@ -172,13 +172,19 @@ def interventions(
 @app.command("import")
 def import_(
     source: Annotated[str, typer.Argument(help=" or ".join(importers.names()))],
-    folder: Annotated[Path, typer.Argument(help="the folder to read")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="the folder to read; with --hub a data set's name, or a folder of its files")
+    ] = None,
     store: Annotated[
         Path | None, typer.Option("--store", help="the study's folder; stores/SOURCE unless given")
     ] = None,
     rollouts: Annotated[
         bool, typer.Option("--rollouts/--no-rollouts", help="their rollouts too; without them it takes a minute")
     ] = True,
+    hub: Annotated[bool, typer.Option("--hub", help="stream a few problems of it from the model hub")] = False,
+    problems: Annotated[int, typer.Option(min=1, max=10_000, help="so many, with --hub")] = 3,
+    only: Annotated[str, typer.Option(help="those whose path holds this, with --hub, such as qwen-14b")] = "",
+    gigabytes: Annotated[float, typer.Option(min=0, help="refuse to fetch more, with --hub")] = 4.0,
     wait: Wait = False,
 ) -> None:
     """Read a published data set into a study, CoT by CoT; the same command goes on after a stop, and reads only what
@@ -187,6 +193,14 @@ def import_(
     from precompute.importing import import_folder
 
     target = _folder(store or Path("stores") / source)
+    if hub:
+        from precompute.streamed_chains import MATH_ROLLOUTS, require_streamable, streamed
+
+        require_streamable(source)
+        name = MATH_ROLLOUTS if folder is None else str(folder)
+        folder = streamed(name, problems=problems, only=only, rollouts=rollouts, gigabytes=gigabytes, console=console)
+    if folder is None:
+        raise AnchorscopeError(f"Say which folder to read: `{PRECOMPUTE} import {source} FOLDER`.")
     import_folder(source, folder, target, wait=wait, console=console, rollouts=rollouts)
 
 

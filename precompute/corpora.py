@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -72,10 +73,10 @@ def collected(name: str, file: Path, *, n_tokens: int, count: Callable[[str], in
     return Collected([json.loads(line)["text"] for line in lines], json.loads(head)["revision"])
 
 
-def find(name: str) -> Corpus:
+def find(name: str, *, endings: tuple[str, ...] = _ENDINGS) -> Corpus:
     """The corpus of that name on the hub, or in the folder. Raises CorpusError."""
     if (folder := Path(name)).is_dir():
-        return _with_files(name, str(folder.resolve()), fsspec.filesystem("file"), None)
+        return _with_files(name, str(folder.resolve()), fsspec.filesystem("file"), None, endings)
     import httpx2
     from huggingface_hub import HfApi, HfFileSystem
     from huggingface_hub.errors import HFValidationError
@@ -83,7 +84,7 @@ def find(name: str) -> Corpus:
     data_set, _, pinned = name.partition("@")
     try:
         revision = HfApi().dataset_info(data_set, revision=pinned or None).sha
-        return _with_files(name, f"datasets/{data_set}@{revision}", HfFileSystem(), revision)
+        return _with_files(name, f"datasets/{data_set}@{revision}", HfFileSystem(), revision, endings)
     except (httpx2.HTTPError, HFValidationError, OSError) as error:
         raise CorpusError(
             f"The corpus {name} could not be reached on the model hub ({type(error).__name__}). Check the network and"
@@ -91,11 +92,13 @@ def find(name: str) -> Corpus:
         ) from error
 
 
-def _with_files(name: str, root: str, system: fsspec.AbstractFileSystem, revision: str | None) -> Corpus:
-    found = sorted(path for path in system.find(root) if path.endswith(_ENDINGS))
+def _with_files(
+    name: str, root: str, system: fsspec.AbstractFileSystem, revision: str | None, endings: tuple[str, ...]
+) -> Corpus:
+    found = sorted(path for path in system.find(root) if path.endswith(endings))
     inside = [path for path in found if f"{root}/data/" in path] or found
     if not inside:
-        raise CorpusError(f"{name} has none of the files that are read: {', '.join(_ENDINGS)}.")
+        raise CorpusError(f"{name} has none of the files that are read: {', '.join(endings)}.")
     return Corpus(name, tuple(inside), system, revision)
 
 
@@ -122,10 +125,19 @@ def _text(record: dict[str, Any]) -> str:
 
 
 def _records(corpus: Corpus, path: str) -> Iterator[dict[str, Any]]:
+    with reading(corpus, path) as file:
+        yield from _of_parquet(file) if path.endswith(".parquet") else _of_lines(file, path)
+
+
+@contextmanager
+def reading(corpus: Corpus, path: str) -> Iterator[IO[bytes]]:
+    """One of the corpus's files. Raises CorpusError where it cannot be read, or the hub is gone in the middle."""
+    import httpx2
+
     try:
         with corpus.system.open(path, "rb") as file:
-            yield from _of_parquet(file) if path.endswith(".parquet") else _of_lines(file, path)
-    except (OSError, ValueError) as error:
+            yield file
+    except (httpx2.HTTPError, OSError, ValueError) as error:
         raise CorpusError(f"{path} of the corpus {corpus.name} cannot be read ({error}).") from error
 
 
