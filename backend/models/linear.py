@@ -77,7 +77,12 @@ class PackedLinear(nn.Module):
         self.packed = packed_for_onednn(linear.weight.detach(), _PACKED_FOR)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return linear_by_onednn(inputs, self.packed, self.bias)
+        if inputs.dtype == torch.float32 or inputs[..., 0].numel() <= _PACKED_FOR:
+            return linear_by_onednn(inputs, self.packed, self.bias)
+        # Of more rows, oneDNN takes sums of 16-bit numbers in another order: what a row gives would depend on how many.
+        blocks = inputs.flatten(0, -2).split(_PACKED_FOR)
+        answers = torch.cat([linear_by_onednn(block, self.packed, self.bias) for block in blocks])
+        return answers.view(*inputs.shape[:-1], -1)
 
 
 class Product(torch.autograd.Function):

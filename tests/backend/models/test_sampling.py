@@ -133,9 +133,9 @@ def wide():
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
 def test_company_changes_no_token_at_the_sizes_and_in_the_types_that_studies_sample_in(tiny, wide, dtype):
     loaded, sequences = wide(tiny("llama"), dtype), some_sequences()
-    requests = some_requests(sequences, 120)
-    alone = by_id(sample(loaded, sequences, requests[::9], PARAMETERS, rows=5))
-    together = by_id(sample(loaded, sequences, requests, PARAMETERS, rows=120))
+    requests = some_requests(sequences, 210)
+    alone = by_id(sample(loaded, sequences, requests[::16], PARAMETERS, rows=5))
+    together = by_id(sample(loaded, sequences, requests, PARAMETERS, rows=210))
     assert alone == {name: together[name] for name in alone}
 
 
