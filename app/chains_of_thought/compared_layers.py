@@ -26,7 +26,7 @@ from app.shell.numbers import range_of
 from app.shell.untrusted import for_markdown, one_line
 from app.shell.vocabulary import direction_order, position_words, studied_words, unit_words
 from backend.feature_geometry.divergence_kinds import ALL, MEASURES
-from backend.store.geometry_columns import COLUMNS, NONE
+from backend.store.geometry_columns import NONE, column_named
 from backend.store.store import Store
 
 _NEAREST = 12
@@ -153,7 +153,7 @@ def quantities(store: Store, chunk: str, cot: str, stream: Stream, how: Steered)
 def _geometry(store: Store, chunk: str, stream: Stream, how: Steered) -> Iterator[Quantity]:
     """Every geometry column; of those along directions, where the chunk is steered, the mean over the kind's."""
     for row in how.of(store.geometry_of(chunk, stream.model, int(stream.layer or 0))).to_dict("records"):
-        column, value, n = COLUMNS[row["name"]], _known(row["x"]), _known(row["n"])
+        column, value, n = column_named(row["name"]), _known(row["x"]), _known(row["n"])
         unit = column.unit + (f" (β in {unit_words(how.unit or '')})" if "β" in column.unit else "")
         counted = "directions" if column.source.is_directed else column.counted
         if value is None or (se := _known(row["se"])) is None:

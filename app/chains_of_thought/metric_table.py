@@ -50,6 +50,8 @@ def why_unknown(row: pd.Series) -> str:
         n, n_comparator = (None if pd.isna(count) else int(count) for count in (row.n, row.n_comparator))
         if reason := metric_registry.why_unknown(row.metric, row.convention, n, n_comparator):
             return reason
+        if known is None and row.convention == "all":
+            return "not given, or not computed"
         return "not published" if row.convention == "published" else "not enough rollouts"
     if pd.isna(row.ci_low):
         if row.convention == "published":

@@ -15,13 +15,13 @@ from app.shell.fields import Field, declare
 from app.shell.missing import no_activations, say, say_and_end, undone
 from app.shell.more import more
 from app.shell.vocabulary import direction_order, direction_words, position_words, studied_words
-from backend.geometry.direction_kinds import DIRECTION_KINDS
+from backend.geometry.direction_kinds import may_be_kind
 from backend.models.interventions import PLACES, UNITS
 from backend.store.geometry_columns import NO_LAYER, NONE
 from backend.store.store import Store
 
 CONVENTION = declare(Field("convention", "convention of the importance", None))
-DIRECTION = declare(Field("direction", "direction", DIRECTION_KINDS, before="direction "))
+DIRECTION = declare(Field("direction", "direction", may_be_kind, before="direction "))
 POSITION = declare(Field("position", "place of the steering", PLACES, before="steered at the "))
 UNIT = declare(Field("unit", "unit of β", UNITS))
 BEHIND = (CONVENTION, DIRECTION, POSITION, UNIT)  # what stands behind the door of a row

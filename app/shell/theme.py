@@ -10,6 +10,7 @@ alike, and no one colour of text reaches a contrast of 4.5 on both. What belongs
 import plotly.graph_objects as go
 
 from backend.geometry.direction_kinds import DIRECTION_KINDS
+from backend.store.registered import words_of
 
 CATEGORY_COLOURS = {
     "problem_setup": "#0070C3",
@@ -73,9 +74,9 @@ def category_colour(category: str) -> str:
 
 
 def direction_colour(kind: str) -> str:
-    """Of a direction's kind; of one that this version does not know, the grey of what is unknown."""
-    found = DIRECTION_KINDS.get(kind)
-    return found.colour if found else UNKNOWN
+    """Of a direction's kind; of one whose code is not here what the study says, or the grey of what is unknown."""
+    found = DIRECTION_KINDS.get(kind) or words_of("direction", kind)
+    return (found and found.colour) or UNKNOWN
 
 
 def sibling_colour(sibling: str) -> str:

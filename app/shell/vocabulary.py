@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NoReturn
 
 import pandas as pd
 
@@ -12,10 +11,10 @@ from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance import conventions, metric_registry
 from backend.importance.metric_registry import METRICS as METRICS
 from backend.importance.metric_registry import Metric as Metric
-from backend.importance.metric_registry import MetricError, Own
 from backend.models.interventions import PLACES, UNITS
 from backend.store.decided import Q
-from backend.store.geometry_columns import COLUMNS
+from backend.store.geometry_columns import COLUMNS, column_named, may_be_column
+from backend.store.registered import words_of
 
 
 @dataclass(frozen=True)
@@ -101,16 +100,8 @@ def position_words(name: str) -> str:
 
 
 def metric(name: str) -> Metric:
-    """How to show `name`; a metric this version has no words for is shown under its stored name."""
-    return METRICS.get(name) or _stranger(name)
-
-
-def _stranger(name: str) -> Metric:
-    def unknown(at: Any, rng: Any) -> NoReturn:
-        raise MetricError(f"How {name} is computed is not known to this version.")
-
-    meaning = "A metric this version of the dashboard has no description for."
-    return Metric(name, name, meaning, Own(unknown, "", "value", signed=True))
+    """How to show `name`; one whose code is not here by the study's words, or else under its stored name."""
+    return metric_registry.metric_named(name)
 
 
 def metric_choice(choice: str) -> str:
@@ -137,20 +128,26 @@ def definition(name: str, convention: str) -> str:
 
 def column(name: str) -> Column:
     """How to show the geometry column `name`; an importance metric can be one too."""
-    found = COLUMNS.get(name) or METRICS.get(name)
-    return Column(found.label, found.unit, found.meaning) if found else Column(name, "value", "")
+    of_metric = name not in COLUMNS and (name in METRICS or words_of("metric", name) is not None)
+    found = metric(name) if of_metric or not may_be_column(name) else column_named(name)
+    return Column(found.label, found.unit, found.meaning)
 
 
 def direction_words(kind: str) -> str:
     """How to call a way to make a direction, in a picker."""
     found = DIRECTION_KINDS.get(kind)
-    return kind if found is None else (found.by_hand and found.by_hand.words) or found.words
+    return _strange_kind(kind) if found is None else (found.by_hand and found.by_hand.words) or found.words
 
 
 def studied_words(kind: str) -> str:
     """How to call a study's own directions of a kind."""
     found = DIRECTION_KINDS.get(kind)
-    return kind if found is None else found.words
+    return _strange_kind(kind) if found is None else found.words
+
+
+def _strange_kind(kind: str) -> str:
+    said = words_of("direction", kind)
+    return kind if said is None else said.label
 
 
 def direction_order(kinds: Iterable[str]) -> list[str]:

@@ -148,7 +148,7 @@ def draw_compared(here: Here, store: Store) -> None:
 def _reference(kinds: Sequence[str]) -> str:
     """The control where it was swept, else the first kind."""
     order = direction_order(kinds)
-    return next((kind for kind in order if DIRECTION_KINDS[kind].is_drawn), order[0])
+    return next((kind for kind in order if kind in DIRECTION_KINDS and DIRECTION_KINDS[kind].is_drawn), order[0])
 
 
 def ratios_in_words(ratios: pd.DataFrame, reference: str) -> str:

@@ -38,13 +38,13 @@ from backend.evidence.verdict import conditions
 from backend.evidence.within import within
 from backend.evidence.words import in_words
 from backend.statistics.bands import shuffled_within_cots
-from backend.store.geometry_columns import COLUMNS, NO_LAYER, NONE
+from backend.store.geometry_columns import NO_LAYER, NONE, may_be_column
 from backend.store.geometry_queries import COVARIATES
 from backend.store.store import Store
 
 MOSTLY, SPAN = 0.95, 10.0  # of known values above 0, and from their 5th to their 95th percentile: then a log axis
 _SCALES = {"linear": "linear", "log": "logarithmic"}
-COLUMN = declare(Field("geometry_column", "geometry column", COLUMNS))
+COLUMN = declare(Field("geometry_column", "geometry column", may_be_column))
 SCALE = declare(Field("geometry_axis", "scale of the axis", _SCALES, of=None))
 INTERVALS = declare(Field("importance_intervals", "switch of the intervals", SWITCH, "no", of=None))
 SUBSET_WORDS = {"all": "all chunks", "away_from_origin": "chunks away from the origin"}

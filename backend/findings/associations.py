@@ -15,8 +15,8 @@ from backend.evidence.power import POWER, SAID, Power
 from backend.evidence.rule import P_ALONE
 from backend.findings.finding import Finding, Number, Way
 from backend.findings.words import direction, models, number, some
-from backend.importance.metric_registry import METRICS
-from backend.store.geometry_columns import COLUMNS, NO_LAYER, NONE
+from backend.importance.metric_registry import METRICS, metric_named
+from backend.store.geometry_columns import NO_LAYER, NONE, column_named
 from backend.store.store import Store
 from backend.store.undone import Missing, lacking
 
@@ -124,14 +124,13 @@ def _named(row: Mapping[str, Any], called: Mapping[str, str]) -> str:
 
 
 def _y(row: Mapping[str, Any]) -> str:
-    found = METRICS.get(row["metric"])
-    name = found.label if found else row["metric"]
+    name = metric_named(row["metric"]).label
     return name if row["convention"] == "all" else f"{name} ({row['convention']})"
 
 
 def _x(row: Mapping[str, Any], called: Mapping[str, str]) -> str:
-    found = COLUMNS.get(row["x"]) or METRICS.get(row["x"])
-    name = _lower(found.label if found else str(row["x"]))
+    x = str(row["x"])
+    name = _lower(METRICS[x].label if x in METRICS and row["layer"] == NO_LAYER else column_named(x).label)
     if row["layer"] == NO_LAYER:
         return name
     kind = "" if row["kind"] == NONE else f", along {direction(row['kind'])}"

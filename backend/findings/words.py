@@ -7,6 +7,7 @@ import pandas as pd
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.models.names import short_names
 from backend.plain import plain
+from backend.store.registered import words_of
 from backend.store.store import Store
 
 
@@ -35,7 +36,8 @@ def line(text: object, most: int = 160) -> str:
 def direction(kind: str) -> str:
     """What a kind of direction is called."""
     found = DIRECTION_KINDS.get(kind)
-    return kind if found is None else found.words
+    said = words_of("direction", kind)
+    return found.words if found else said.label if said else kind
 
 
 def models(store: Store) -> dict[str, str]:

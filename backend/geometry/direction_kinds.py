@@ -24,6 +24,7 @@ from backend.geometry.directions import (
 from backend.geometry.neighbourhoods import around
 from backend.models.word_contexts import CONTEXTS, USUAL
 from backend.registry import Registry
+from backend.store.registered import NAME as REGISTERED
 
 
 class SpecError(DirectionError):
@@ -232,6 +233,11 @@ class DirectionKind:
 
 DIRECTION_KINDS: Registry[DirectionKind] = Registry("direction of kind", error=SpecError)
 register = DIRECTION_KINDS.register
+
+
+def may_be_kind(name: str) -> bool:
+    """Whether it is a kind of direction, or could be one that a study keeps and whose code is not here."""
+    return name in DIRECTION_KINDS or REGISTERED.fullmatch(name) is not None
 
 
 def swept_kinds() -> tuple[str, ...]:

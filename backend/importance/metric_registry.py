@@ -36,6 +36,7 @@ from backend.importance.conventions import (
 )
 from backend.importance.estimates import Estimate, Estimator
 from backend.registry import Registry
+from backend.store.registered import meaning_of, words_of
 
 
 class MetricError(AnchorscopeError):
@@ -208,6 +209,21 @@ ACCURACIES = Statistic(
 
 METRICS: Registry[Metric] = Registry("metric", error=MetricError)
 register = METRICS.register
+
+
+def metric_named(name: str) -> Metric:
+    """The registry's entry, or one with the words that a study has of a metric whose code is not here: it cannot be
+    computed.
+    """
+    if name in METRICS:
+        return METRICS[name]
+
+    def unknown(at: Estimator, rng: np.random.Generator) -> Estimate:
+        raise MetricError(f"How {name} is computed is not known here: its code is not registered in this process.")
+
+    said = words_of("metric", name)
+    own = Own(unknown, "", said.unit if said else "value", signed=said.signed if said else True)
+    return Metric(name, said.label if said else name, meaning_of("metric", name), own)
 
 
 def metrics_to_compute(*, needs_returns: bool = False) -> tuple[str, ...]:

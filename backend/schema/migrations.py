@@ -28,7 +28,7 @@ SCHEMA_VERSION, and one of columns that a table had adds its step here.
 `influence_agreement`. 12 → 13: the column `p` came in, of the tables `importance` and `importance_given`.
 13 → 14: the columns `n_kept`, `departing_chunk` and `departing_similarity` came in, of `rollouts` and `added_rollouts`.
 14 → 15: the tables `null_categories`, `null_peaks` and `twin_ablations` came in, and the column `null_id` of
-`feature_intervention_arms`.
+`feature_intervention_arms`. 15 → 16: the tables `registered` and `kept_columns` came in.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 15
+SCHEMA_VERSION = 16
 
 TEXT, INT, REAL, BOOL, TIME = pa.string(), pa.int64(), pa.float64(), pa.bool_(), pa.timestamp("us")
 VECTOR, REALS, INTS, TEXTS = pa.list_(pa.float32()), pa.list_(pa.float64()), pa.list_(pa.int64()), pa.list_(pa.string())
@@ -120,7 +120,7 @@ TABLES: dict[str, Table] = {
         ("run_id",),
         {
             "run_id": (TEXT, "id of one command run on the study"),
-            "command": (TEXT, "run, refresh, or import and its format"),
+            "command": (TEXT, "run, refresh, arrays, keep, or import and its format"),
             "study": (TEXT, "name of the study"),
             "started_at": (TIME, "UTC"),
             "seed": (INT, "the study's seed"),
@@ -156,7 +156,10 @@ TABLES: dict[str, Table] = {
         ("problem_id",),
         {
             "problem_id": (TEXT, "id"),
-            "source": (TEXT, "generator, gsm8k, math, file, thought-anchors, seed-study"),
+            "source": (
+                TEXT,
+                "generator, gsm8k, math, file, thought-anchors, seed-study, arrays (a notebook's)",
+            ),
             "source_key": (TEXT, "the source's own name or number of the problem"),
             "level": (INT, "difficulty, 1 (easy) to 5; NULL when unknown"),
             "question": (TEXT, "as asked"),
@@ -1920,6 +1923,43 @@ TABLES: dict[str, Table] = {
         "one row a chunk, side and vector: attention to the chunk; none of models whose attention is not over the whole"
         " text",
         since=8,
+    ),
+    "registered": Table(
+        ("kind", "name"),
+        {
+            "kind": (TEXT, "metric, column (of geometry) or direction"),
+            "name": (TEXT, "as its values bear it"),
+            "label": (TEXT, "what it is called"),
+            "unit": (TEXT, "as on an axis; empty for a direction"),
+            "meaning": (TEXT, "in a sentence"),
+            "signed": (BOOL, "may be below 0; NULL where that was not said"),
+            "colour": (TEXT, "of a direction, #RRGGBB; NULL elsewhere"),
+            "made_by": (TEXT, "arrays: its values were handed over; code: they were computed by what was registered"),
+            "source": (TEXT, "the code, or SQL, that computes it, as far as it could be read; NULL for arrays"),
+            "sha256": (TEXT, "of that source, or of the values that were handed over"),
+            "version": (TEXT, "of the module that registered it, or its rule; NULL where neither is said"),
+            "run_id": (TEXT, "of runs"),
+        },
+        "one row a metric, geometry column or kind of direction that is not Anchorscope's own: its words stay where its"
+        " code is not",
+        since=16,
+    ),
+    "kept_columns": Table(
+        ("x", "chunk_id", "kind", "model_id", "layer", "position", "unit"),
+        {
+            "x": (TEXT, "name of the geometry column, of registered"),
+            "chunk_id": (TEXT, "of chunks"),
+            "kind": (TEXT, "the direction's kind; none for columns without a direction"),
+            "model_id": (TEXT, "of models"),
+            "layer": (INT, "0-based block; -1 for what is of no layer"),
+            "position": (TEXT, "anchor or chunk; none for columns without one"),
+            "unit": (TEXT, "of beta; none for columns without one"),
+            "value": (REAL, "NULL where unknown"),
+            "se": (REAL, "standard error of the value; NULL where unknown"),
+            "n": (INT, "how many things it rests on; NULL where unknown"),
+        },
+        "one row a chunk of a geometry column that is not Anchorscope's own",
+        since=16,
     ),
     "associations": Table(
         ("x", "kind", "model_id", "layer", "position", "unit", "metric", "convention", "subset"),

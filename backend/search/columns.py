@@ -19,9 +19,9 @@ from backend.cot.categories import CATEGORIES
 from backend.errors import AnchorscopeError
 from backend.geometry.direction_kinds import DIRECTION_KINDS
 from backend.importance.conventions import ALL, CONVENTIONS
-from backend.importance.metric_registry import METRICS
+from backend.importance.metric_registry import METRICS, metric_named
 from backend.models.names import role_words, short_names
-from backend.store.geometry_columns import COLUMNS, IMPORTANCE, NO_LAYER, NONE, GeometryColumn
+from backend.store.geometry_columns import COLUMNS, IMPORTANCE, NO_LAYER, NONE, GeometryColumn, column_named
 from backend.store.notes import counting
 from backend.store.search_queries import (
     ACCURACY_ROWS,
@@ -155,6 +155,10 @@ _BESIDE = {
 }
 IMPORTANCE_NAME = "importance"
 _SHORT = {"q": "q", "p": "p"}  # of the usual importance, by themselves
+# Names that nothing registered may take.
+RESERVED = frozenset(
+    {*(column.name for column in _OWN), IMPORTANCE_NAME, *_SHORT, FIRES, "tag", "label", "starred", "note"}
+)
 
 
 @dataclass(frozen=True)
@@ -341,14 +345,13 @@ def _importance(choices: pd.DataFrame) -> list[Family]:
 
 
 def _of_metric(name: str, metric: str, convention: str, beside: str = "") -> Column:
-    found = METRICS.get(metric)
-    label = metric if found is None else found.short
+    found = metric_named(metric)
+    label = found.short if metric in METRICS else found.label
     label += "" if convention == ALL else f", {convention}"
-    meaning = "" if found is None else found.meaning
     if not beside:
-        signed, unit = (True, "value") if found is None else (found.signed, found.unit)
         rows = importance_rows(metric, convention)
-        return Column(name, "number", "chunk", "j.value", label, meaning, rows, unit=unit, signed=signed)
+        how = {"unit": found.unit, "signed": found.signed}
+        return Column(name, "number", "chunk", "j.value", label, found.meaning, rows, **how)
     value, words, sentence = _BESIDE[beside]
     return Column(
         name,
@@ -373,7 +376,8 @@ def _geometry(choices: pd.DataFrame) -> list[Family]:
     by_layer = known.groupby("layer")["n_known"].sum()
     kinds = [NONE, *DIRECTION_KINDS]
     families = []
-    for name, column in COLUMNS.items():
+    kept = sorted({x for x in known["x"] if x not in COLUMNS})
+    for name, column in [*COLUMNS.items(), *((x, column_named(x)) for x in kept)]:
         if column.source is IMPORTANCE:
             continue  # it is among the metrics
         places = sorted(

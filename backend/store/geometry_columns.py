@@ -10,6 +10,8 @@ from typing import Any
 
 from backend.errors import AnchorscopeError
 from backend.registry import Registry
+from backend.store.registered import NAME as REGISTERED
+from backend.store.registered import meaning_of, words_of
 
 NO_LAYER = -1
 NONE = "none"
@@ -86,6 +88,10 @@ INFLUENCE = Source(
 )
 
 
+# Values of columns that are not Anchorscope's own, as they were when they were computed or handed over.
+KEPT = Source("kept_columns", "keep", ", ".join(("x", *NAME, "chunk_id")), "kind", position="position", unit="unit")
+
+
 @dataclass(frozen=True)
 class GeometryColumn:
     name: str  # as it is stored in `associations`
@@ -126,6 +132,33 @@ class GeometryColumn:
 
 COLUMNS: Registry[GeometryColumn] = Registry("geometry column", error=ColumnError)
 register = COLUMNS.register
+
+
+def column_named(name: str) -> GeometryColumn:
+    """The registry's entry, or the one that reads the values which a study keeps of a column without code here.
+
+    Raises ColumnError for a name that no column could have.
+    """
+    if name in COLUMNS or not REGISTERED.fullmatch(name):
+        return COLUMNS[name]
+    said = words_of("column", name)
+    return GeometryColumn(
+        name,
+        said.label if said else name,
+        said.unit if said else "value",
+        meaning_of("column", name),
+        KEPT,
+        "value",
+        where=f"x = '{name}'",
+        se="se",
+        n="n",
+        counted="things",
+    )
+
+
+def may_be_column(name: str) -> bool:
+    """Whether it is a geometry column, or could be one that a study keeps."""
+    return name in COLUMNS or REGISTERED.fullmatch(name) is not None
 
 
 def columns_of(*sources: Source) -> tuple[str, ...]:

@@ -11,7 +11,15 @@ from typing import Any, Protocol
 import pandas as pd
 
 from backend.schema.tables import TABLES
-from backend.store.geometry_columns import COLUMNS, NAME, RANDOM_STEPS
+from backend.store.geometry_columns import (
+    COLUMNS,
+    KEPT,
+    NAME,
+    RANDOM_STEPS,
+    GeometryColumn,
+    column_named,
+    may_be_column,
+)
 
 # Held fixed by a partial correlation: tokens of the chunk, its index over the number of chunks, norm of its activation
 # at the layer, mean entropy (nats) of the unsteered predictions of its tokens, and the rollouts that its importance
@@ -24,6 +32,17 @@ class _HasFrame(Protocol):
     def frame(self, sql: str, **values: Any) -> pd.DataFrame: ...
 
 
+def _columns(store: _HasFrame) -> dict[str, GeometryColumn]:
+    """The registry's, and those of which the study keeps values while their code is not here."""
+    kept = store.frame("SELECT DISTINCT x FROM kept_columns ORDER BY x")["x"]
+    return {**COLUMNS, **{x: column_named(x) for x in kept if x not in COLUMNS and may_be_column(x)}}
+
+
+def _column(store: _HasFrame, x: str) -> GeometryColumn:
+    """Raises ColumnError for an x that is neither registered nor kept in the study."""
+    return COLUMNS[x] if x in COLUMNS else _columns(store).get(x) or COLUMNS[x]
+
+
 class GeometryQueries:
     """Mixed into Store, which gives `frame`. Values are bound, columns and order are named."""
 
@@ -31,8 +50,8 @@ class GeometryQueries:
         """One row a geometry column that is there: its chunks, and those of which it is known."""
         columns = " UNION ALL ".join(
             f"SELECT {number} AS number, '{x}' AS x, {', '.join(NAME)}, count(*) AS n_chunks, count(x) AS n_known FROM"
-            f" ({COLUMNS[x].sql()}) GROUP BY {', '.join(NAME)}"
-            for number, x in enumerate(COLUMNS)
+            f" ({column.sql()}) GROUP BY {', '.join(NAME)}"
+            for number, (x, column) in enumerate(_columns(self).items())
         )
         return self.frame(
             "SELECT g.x, g.kind, g.model_id, m.name AS model, g.layer, g.position, g.unit, g.n_chunks, g.n_known "
@@ -60,7 +79,7 @@ class GeometryQueries:
         AnchorscopeError for an x that is no geometry column.
         """
         return self.frame(
-            f"WITH g AS (SELECT * FROM ({COLUMNS[x].sql()})"
+            f"WITH g AS (SELECT * FROM ({_column(self, x).sql()})"
             " WHERE kind = $kind AND model_id = $model AND layer = $layer AND position ="
             " $position AND unit = $unit), sizes AS (SELECT cot_id, count(*) AS n_chunks FROM chunks GROUP"
             " BY cot_id), entropies AS (SELECT chunk_id, min(entropy) AS entropy FROM local_geometry WHERE model_id ="
@@ -107,7 +126,7 @@ class GeometryQueries:
 
     def evidence_digest(self: _HasFrame, model_id: str, layer: int) -> str:
         """Changes whenever a value changes on which the model's pairs at the layer rest."""
-        sources = dict.fromkeys(column.source for column in COLUMNS.values())
+        sources = dict.fromkeys([*(column.source for column in COLUMNS.values()), KEPT])
         tables = [*((one.table, one.key, one.rests) for one in sources), ("chunks", "chunk_id", "true")]
         parts = [
             f"(SELECT md5(string_agg(t::VARCHAR, ',' ORDER BY {key})) FROM {table} t WHERE {rests})"
@@ -134,12 +153,12 @@ class GeometryQueries:
 
     def geometry_of(self: _HasFrame, chunk_id: str, model_id: str, layer: int) -> pd.DataFrame:
         """One row a geometry column of the chunk at a layer, direction's kind, position and unit, in the order of
-        COLUMNS: `name`, kind, position, unit, x, se, n; NULL where unknown.
+        the registry, then those kept: `name`, kind, position, unit, x, se, n; NULL where unknown.
         """
         parts = " UNION ALL ".join(
             f"SELECT {number} AS number, '{name}' AS name, kind, position, unit, x, se, n FROM ({column.sql()}) WHERE"
             " chunk_id = $chunk AND model_id = $model AND layer = $layer"
-            for number, (name, column) in enumerate(COLUMNS.items())
+            for number, (name, column) in enumerate(_columns(self).items())
         )
         return self.frame(
             f"SELECT * EXCLUDE (number) FROM ({parts}) ORDER BY number, kind, position, unit",

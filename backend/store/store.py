@@ -25,6 +25,7 @@ from backend.plain import plain_line
 from backend.root import PRECOMPUTE
 from backend.schema.migrations import WrongSchema, later_columns, later_tables, refusal
 from backend.schema.tables import TABLES
+from backend.store import registered
 from backend.store.beside import ADDED, ADDED_TABLES, added_since
 from backend.store.causation_queries import CausationQueries
 from backend.store.commitment_queries import CommitmentQueries
@@ -156,6 +157,7 @@ class Store(
         else:
             assert first is not None
             raise first
+        self._learn_words()
         if first is not None:
             self.older = (
                 f"The newest results of this study are damaged ({found[0].name}). Shown are those of before, of"
@@ -204,6 +206,12 @@ class Store(
             raise NoStore(
                 f"{generation} does not say what it was built from. {rebuild}, or export it again."
             ) from error
+
+    def _learn_words(self) -> None:
+        """Those of what is not Anchorscope's own: a page shows it by them. Damage is for the first question to say."""
+        if "registered" not in self.later:
+            with contextlib.suppress(AnchorscopeError):
+                registered.learn(self.frame("SELECT * FROM registered").to_dict("records"))
 
     def rules(self) -> dict[str, int]:
         """By stage, the oldest rule that made a unit of this generation; empty where it is older than they are noted,
