@@ -79,3 +79,16 @@ class _OpenStudy:
 
 
 open_study = _OpenStudy()
+
+
+def keep(study: str | Path, *, steer: bool = False) -> "Store":
+    """Compute the metrics, geometry columns and kinds of direction that are registered in this process for a study of
+    yours, store them there with their words and the digest of their source, and open it.
+
+    `steer` also steers the study's chunks along the registered kinds of direction, by its model. Whoever opens the
+    study without your code has the values and the words. Raises KeepError before anything is written.
+    """
+    from backend.store.store import Store
+    from precompute.own_code import keep as kept
+
+    return Store(kept(study, steer=steer))

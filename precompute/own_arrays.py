@@ -10,7 +10,6 @@ What is not handed over stays unknown: tokens, revisions, the RMS of a residual 
 that Anchorscope computes itself has the convention `published`, because here it was computed by others.
 """
 
-import contextlib
 import hashlib
 import json
 import math
@@ -39,18 +38,16 @@ from backend.statistics.intervals import wilson
 from backend.store.geometry_columns import COLUMNS, NONE
 from backend.store.publish import publish
 from backend.store.registered import NAME
-from backend.store.store import Store
 from backend.store.unit_files import StudyFolder, Writer
+from precompute.bring_up import bring_up
 from precompute.checked_json import row
 from precompute.pipeline import run_row
-from precompute.rules import rule_of, units_of
 from precompute.stages import claims, evidence
 from precompute.stages.cots import CANDIDATE
 from precompute.study import Study
-from precompute.terminal import Console
-from precompute.units import Context
 
 STAGE = "arrays"
+DRAWS = 2000  # of the evidence
 _STUDY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as in a study file
 _CHAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _NEEDED = ("problem", "model")
@@ -70,6 +67,7 @@ _KNOWN = {
     "after_text": "what the model wrote after its chain",
     "categories": "a tag or None for each chunk",
 }
+_LARGEST = float(np.finfo(np.float32).max)
 _BESIDE = {"_low": "ci_low", "_high": "ci_high", "_n": "n"}  # columns beside a metric's own
 
 Values: TypeAlias = "Sequence[Any] | np.ndarray | pd.Series | Any"  # a torch tensor too
@@ -119,7 +117,7 @@ def study_from_arrays(
     words: Mapping[str, Mapping[str, Any]] | None = None,
     note: str = "",
     seed: int = 0,
-    draws: int = 2000,
+    draws: int = DRAWS,
     folder: str | Path | None = None,
     replace: bool = False,
 ) -> Path:
@@ -449,8 +447,8 @@ def _matrix(handed: Handed, values: Any, at: str) -> list[np.ndarray]:
     for (chain, chunk), vector in zip(handed.chunks, vectors, strict=True):
         if not len(vector):
             raise ArraysError(f"{at}, {_row(chain, chunk)}: the vector is empty; at least one value was expected.")
-        if not np.isfinite(vector.astype(np.float32)).all():
-            place = int(np.flatnonzero(~np.isfinite(vector.astype(np.float32)))[0])
+        if not (known := np.abs(vector.astype(np.float64)) <= _LARGEST).all():  # NaN is not
+            place = int(np.argmin(known))
             raise ArraysError(
                 f"{at}, {_row(chain, chunk)}: value {place} is {vector[place]}; a finite number (of float32) was"
                 " expected. Leave a chunk without an activation out by leaving its chain out."
@@ -684,7 +682,7 @@ def _maps(handed: Handed, given: Mapping[int, Values] | None) -> None:
 
 def _write(folder: StudyFolder, handed: Handed, *, name: str, note: str, seed: int, draws: int, mapped: bool) -> None:
     run_id = stable_id("r", name, datetime.now(UTC).isoformat())
-    parameters = {"made": "from arrays of a notebook", "arguments": handed.described, "note": note}
+    parameters = {"made": "from arrays of a notebook", "arguments": handed.described, "note": note, "draws": draws}
     run = run_row(run_id, STAGE, name, seed, json.dumps(parameters))
     for cot in handed.tables["cots"]:
         cot["run_id"] = run_id
@@ -705,7 +703,7 @@ def _write(folder: StudyFolder, handed: Handed, *, name: str, note: str, seed: i
         if handed.tables["activations"]:
             _shapes(writer, handed, seed=seed, mapped=mapped)
         publish(writer)
-        weigh(writer, name=name, seed=seed, draws=draws, run_id=run_id)
+        bring_up(writer, settings(name, seed, draws=draws), [evidence, claims], run_id)
 
 
 def _shapes(writer: Writer, handed: Handed, *, seed: int, mapped: bool) -> None:
@@ -731,29 +729,17 @@ def _shapes(writer: Writer, handed: Handed, *, seed: int, mapped: bool) -> None:
         writer.add("maps", model, {table: frame.to_dict("records") for table, frame in plain.items()})
 
 
-def weigh(writer: Writer, *, name: str, seed: int, draws: int, run_id: str) -> None:
-    """Evidence of every pair of a geometry column and a metric, and what is claimed of them, by the stages' code."""
-    settings = {"n_bootstrap": draws, "n_permutations": draws, "layers": [0]}
-    study = Study.model_validate(
+def settings(name: str, seed: int, *, draws: int = DRAWS) -> Study:
+    """A study file that asks for evidence: of arrays there is no other. Its model and layer are nobody's."""
+    return Study.model_validate(
         {
             "name": name,
             "seed": seed,
-            "models": [{"name": "arrays", "reads": ["arrays"]}],
-            "geometry": settings,
+            "models": [{"name": STAGE, "reads": [STAGE]}],
+            "geometry": {"n_bootstrap": draws, "n_permutations": draws, "layers": [0]},
             "sweep": {"layers": [0]},
         }
     )
-    for stage in (evidence, claims):
-        with contextlib.closing(Store(writer.folder.path)) as store:
-            context = Context(study, run_id, store, Console(quiet=True).print)
-            wanted = units_of(stage, context)
-            done = writer.ledger.keys(stage.NAME)
-            for finished in stage.compute(context, [unit for unit in wanted if unit.key not in done]):
-                writer.add(
-                    stage.NAME, finished.unit.key, finished.tables, provenance=finished.provenance, rule=rule_of(stage)
-                )
-            writer.keep_only(stage.NAME, {unit.key for unit in wanted})
-        publish(writer)
 
 
 # Words of faults

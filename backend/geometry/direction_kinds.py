@@ -555,3 +555,4 @@ register(
         of_importance=True,
     )
 )
+SHIPPED = frozenset(DIRECTION_KINDS)  # what comes later, somebody registered

@@ -363,3 +363,4 @@ _shipped(
     "How far back the last chunk lies that it moves by at least the CoT's median pair; 0 where it moves none as far.",
     INFLUENCE,
 )
+SHIPPED = frozenset(COLUMNS)  # what comes later, somebody registered

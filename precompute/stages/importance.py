@@ -76,10 +76,18 @@ def seed_of(study: Study, cot_id: str) -> int:
 
 
 def importance_tables(
-    cot_id: str, chunks: Mapping[str, str], rollouts: pd.DataFrame, judge: Judge, *, seed: int, n_outcomes: int = 0
+    cot_id: str,
+    chunks: Mapping[str, str],
+    rollouts: pd.DataFrame,
+    judge: Judge,
+    *,
+    seed: int,
+    n_outcomes: int = 0,
+    metrics: Sequence[str] | None = None,
 ) -> dict[str, list[dict[str, Any]] | pa.Table]:
     """Rows of answer_clusters and importance for one CoT. `chunks` maps ids to texts in reading order; `rollouts` has
-    the columns of the table that metrics need; `n_outcomes` are the distinct answers of the problem (0: the CoT's own).
+    the columns of the table that metrics need; `n_outcomes` are the distinct answers of the problem (0: the CoT's own);
+    `metrics` left out are all that the stage computes.
     """
     counts = Counter(answer for answer in rollouts["answer"] if isinstance(answer, str))
     clusters = cluster_answers(counts.elements(), judge)
@@ -90,6 +98,7 @@ def importance_tables(
         n_bootstrap=_REPLICATES,
         seed=seed,
         n_outcomes=max(n_outcomes, len(set(clusters.values()))),
+        metrics=metrics,
     )
     return {
         "answer_clusters": [
