@@ -23,6 +23,7 @@ from precompute.pipeline import run_study
 from precompute.stages import evidence
 from precompute.terminal import Console
 from tests import small_study
+from tests.pages.conftest import opened as opened
 from tests.precompute import test_geometry_stages as tiny
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -142,3 +143,19 @@ def test_nothing_registered_or_no_folder_is_a_sentence(tmp_path):
     study = small_study.make(tmp_path / "stores" / "quick")
     with pytest.raises(AnchorscopeError, match="no kind of direction is registered here"):
         keep(study, steer=True)
+
+
+def test_the_dashboard_shows_own_values_and_words_without_any_code(opened, tmp_path):
+    small_study.make(tmp_path / "stores" / "quick")
+    for code in cells(next(path for path in NOTEBOOKS if path.stem == "own_metric"))[:2]:
+        exec(code, {})
+    keep("quick").close()
+    METRICS.remove("gave_up")
+    COLUMNS.remove("peak_share")
+    chosen = {"geometry_column": "peak_share", "metric": "gave_up:all"}
+    test = opened("steepness", tmp_path / "stores" / "quick", study="quick", **chosen)
+    assert not test.exception
+    pickers = {box.label: (box.value, box.options) for box in test.selectbox}
+    assert pickers["Geometry"][0] == "peak_share" and pickers["Importance"][0] == "gave_up:all"
+    assert "Share of the largest coordinate" in pickers["Geometry"][1]
+    assert not opened("browse", tmp_path / "stores" / "quick", study="quick").exception

@@ -211,7 +211,7 @@ class Store(
         """Those of what is not Anchorscope's own: a page shows it by them. Damage is for the first question to say."""
         if "registered" not in self.later:
             with contextlib.suppress(AnchorscopeError):
-                registered.learn(self.frame("SELECT * FROM registered").to_dict("records"))
+                registered.learn(Store.frame(self, "SELECT * FROM registered").to_dict("records"))
 
     def rules(self) -> dict[str, int]:
         """By stage, the oldest rule that made a unit of this generation; empty where it is older than they are noted,
