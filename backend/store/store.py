@@ -210,8 +210,9 @@ class Store(
     def _learn_words(self) -> None:
         """Those of what is not Anchorscope's own: a page shows it by them. Damage is for the first question to say."""
         if "registered" not in self.later:
-            with contextlib.suppress(AnchorscopeError):
-                registered.learn(Store.frame(self, "SELECT * FROM registered").to_dict("records"))
+            with contextlib.suppress(AnchorscopeError), self._noticing_damage():
+                rows = self._connection.cursor().execute("SELECT * FROM registered ORDER BY kind, name").df()
+                registered.learn(rows.to_dict("records"))
 
     def rules(self) -> dict[str, int]:
         """By stage, the oldest rule that made a unit of this generation; empty where it is older than they are noted,
