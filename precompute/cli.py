@@ -112,6 +112,18 @@ def plan(study: StudyFile, store: StorePath = None) -> None:
 
 
 @app.command()
+def doctor(study: StudyFile) -> None:
+    """Try the study's models here beside plain hooks: a report to paste, and exit code 1 where something deviates."""
+    from precompute.doctor import examine
+    from precompute.study import load_study
+
+    report = examine(load_study(study))
+    console.print(str(report))
+    if report.faults:
+        raise typer.Exit(1)
+
+
+@app.command()
 def status(study: StudyFile, store: StorePath = None) -> None:
     """What is done, and who is writing."""
     from backend.store.progress import read_progress
