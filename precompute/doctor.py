@@ -79,6 +79,8 @@ def examine(study: Study) -> Report:
     for model in study.models:
         report.title(f"{model.name} ({model.role}, {model.dtype})")
         _model(study, model, report, residuals)
+    if not study.models:
+        report.note("models", "the study names none that writes chains of thought, so none was tried")
     for wanted in study.crosscoder:
         _dictionary(study, wanted, report, residuals)
     report.title(f"{time.perf_counter() - started:.0f} seconds")
@@ -114,6 +116,7 @@ def _machine(study: Study, report: Report) -> bool:
 def _model(study: Study, model: Model, report: Report, residuals: dict[str, Any]) -> None:
     import torch
 
+    from backend.models.residuals import record_residuals
     from precompute import plain_checks
 
     def add(check: "Check") -> None:
@@ -138,7 +141,7 @@ def _model(study: Study, model: Model, report: Report, residuals: dict[str, Any]
         for wanted in study.crosscoder:
             if 0 <= wanted.layer < loaded.n_layers:
                 with torch.inference_mode():
-                    found = plain_checks.record_residuals(loaded, chunk.token_ids, [wanted.layer])[wanted.layer]
+                    found = record_residuals(loaded, chunk.token_ids, [wanted.layer])[wanted.layer]
                 residuals[f"{model.name} {wanted.layer}"] = found.cpu()
     except AnchorscopeError as error:
         report.check("loading and reading", "", str(error), of=model.name)
@@ -247,12 +250,13 @@ def _fits(study: Study, loaded: "LoadedModel", chunk: "Chunk", report: Report) -
 def _dictionary(study: Study, wanted: Crosscoder, report: Report, residuals: dict[str, Any]) -> None:
     from precompute.plain_checks import training_step
 
-    found = [residuals.get(f"{model.name} {wanted.layer}") for model in study.pair]
+    known = [residuals.get(f"{model.name} {wanted.layer}") for model in study.pair]
+    found = [one for one in known if one is not None]
     report.title(f"dictionary at layer {wanted.layer}")
     if wanted.dictionary is not None:
         report.note("read from", str(wanted.dictionary))
         return
-    if any(one is None for one in found):
+    if len(found) < len(known):
         report.note("not tried", "a model of it could not be read")
         return
     features = min(wanted.n_features, _MOST_FEATURES)
@@ -268,7 +272,11 @@ def _dictionary(study: Study, wanted: Crosscoder, report: Report, residuals: dic
         "seed": study.seed,
         "batch": wanted.batch,
     }
-    check = training_step(found, settings, device=study.engine.device)
+    try:
+        check = training_step(found, settings, device=study.engine.device)
+    except (AnchorscopeError, RuntimeError) as error:
+        report.check("two steps of the dictionary", "", words_of(error))
+        return
     report.check(check.what, f"{check.found} ({features:,} features)", check.fault)
 
 

@@ -167,8 +167,8 @@ def training_step(residuals: Sequence[torch.Tensor], settings: dict[str, Any], *
     for number, residual in enumerate(residuals):
         own = residual[:n].float()
         rows[:, number, : widths[number]] = own / own.square().sum(-1).mean().sqrt()
-    own_widths = {"widths": widths} if len(set(widths)) > 1 else {}
-    trainer = Trainer(Settings(n_models=len(widths), width=max(widths), **own_widths, **settings), device=device)
+    own_widths = widths if len(set(widths)) > 1 else None
+    trainer = Trainer(Settings(n_models=len(widths), width=max(widths), widths=own_widths, **settings), device=device)
     first = trainer.step(rows).loss
     second = trainer.step(rows).loss
     fault = None if torch.isfinite(torch.tensor([first, second])).all() else f"its loss is {first}, then {second}"

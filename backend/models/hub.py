@@ -4,8 +4,9 @@ The hub answers in many ways (no such repository, gated, no such revision, too m
 its cache may hold half of a model. Each is told apart here, because each wants something else of the reader.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from backend.models.model_files import DamagedFiles, ModelLoadingError, no_weights, one_line
@@ -111,10 +112,13 @@ def _missing(name: str, folder: Path, files: Sequence[str]) -> list[str]:
     return [path for path in _asked_for(_listed(name, folder), files) if not (folder / path).is_file()]
 
 
-def _asked_for(paths: dict[str, int], files: Sequence[str]) -> list[str]:
-    from huggingface_hub.utils import filter_repo_objects
+def _asked_for(paths: Iterable[str], files: Sequence[str]) -> list[str]:
+    """As the hub's own client matches names."""
 
-    return sorted(filter_repo_objects(paths, allow_patterns=list(files), ignore_patterns=list(_NEVER)))
+    def matches(path: str, patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(path, pattern) for pattern in patterns)
+
+    return sorted(path for path in paths if matches(path, files) and not matches(path, _NEVER))
 
 
 def _first(missing: Sequence[str]) -> str:
