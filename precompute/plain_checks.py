@@ -144,7 +144,7 @@ def _greedy(loaded: "LoadedModel", chunk: Chunk) -> Check:
     )
     tokens = torch.tensor([ids], device=loaded.model.device)
     written = private_copy(loaded.model).generate(tokens, attention_mask=torch.ones_like(tokens), generation_config=how)
-    plain = [token for token in written[0, n:].tolist() if token not in ends]
+    plain = [token for token in written[0, n:].cpu().tolist() if token not in ends]
     here = list(ours.token_ids)
     what = f"{_STEPS} tokens against generate, greedy"
     if here == plain:
@@ -165,7 +165,7 @@ def training_step(residuals: Sequence[torch.Tensor], settings: dict[str, Any], *
     n = min(len(residual) for residual in residuals)
     rows = torch.zeros(n, len(residuals), max(widths), device=device)
     for number, residual in enumerate(residuals):
-        own = residual[:n].float()
+        own = residual[:n].float().to(device)
         rows[:, number, : widths[number]] = own / own.square().sum(-1).mean().sqrt()
     own_widths = widths if len(set(widths)) > 1 else None
     trainer = Trainer(Settings(n_models=len(widths), width=max(widths), widths=own_widths, **settings), device=device)

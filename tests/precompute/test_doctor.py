@@ -14,6 +14,7 @@ from backend.models.loading import load_model
 from precompute import cli, doctor, plain_checks
 from precompute.doctor import escaped, examine
 from precompute.study import Study
+from tests.checking_device import DEVICE, checking
 from tests.hooks import hooks_on
 
 
@@ -171,3 +172,11 @@ def test_a_pass_that_fails_is_a_fault_in_words(folder, monkeypatch):
 
     monkeypatch.setattr(plain_checks, "encode", failing)
     assert "a pass: RuntimeError: expected all tensors on one device" in faults(study_of(folder))
+
+
+def test_on_a_device_it_asks_for_each_of_its_transfers(tiny_folder):
+    known = study_of(tiny_folder("llama"), crosscoder={"layer": 1, "n_features": 64, "k": 4, "batch": 16})
+    away = known.model_copy(update={"engine": known.engine.model_copy(update={"device": DEVICE})})
+    with checking() as waits:
+        assert examine(away).faults == []
+    assert waits["cpu"] > 0
