@@ -15,6 +15,7 @@ import typer
 
 from backend import faults
 from backend.errors import AnchorscopeError
+from backend.plain import plain_line
 from backend.root import INSTALLED, PRECOMPUTE, RUN
 from precompute import importers
 from precompute.terminal import console, say_error, table
@@ -121,6 +122,53 @@ def doctor(study: StudyFile) -> None:
     console.print(str(report))
     if report.faults:
         raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    studies: Annotated[list[str], typer.Argument(help="names or paths of studies")],
+    by: Annotated[str, typer.Option(help="size of the model, seed of the study, or step of training")] = "size",
+) -> None:
+    """A few numbers of each study side by side: NRN, parallelograms, cosine tails, steepness against importance,
+    accuracy.
+    """
+    from contextlib import closing
+
+    from backend.findings.across_studies import AXES, QUANTITIES, points
+    from backend.store.known import open_study
+
+    if by not in AXES:
+        raise AnchorscopeError(f"Studies cannot be compared by {by!r}; by {', '.join(AXES)} they can.")
+    found = []
+    for name in studies:
+        with closing(open_study(name)) as store:
+            found += points(store, store.name)
+    place = {one: getattr(one, by) for one in found}
+    found.sort(key=lambda one: (place[one] is None, place[one] or 0))
+    for quantity, words in QUANTITIES.items():
+        rows = [
+            (
+                one.study,
+                one.model,
+                _figure(place[one]),
+                f"{_figure(one.value)} {_range(one.low, one.high)}",
+                "unknown" if one.n is None else f"{one.n:,} {one.of}",
+                _figure(one.null_low) if one.null_low == one.null_high else _range(one.null_low, one.null_high),
+                one.where,
+            )
+            for one in found
+            if one.quantity == quantity
+        ]
+        columns = ("study", "model", AXES[by], "value, 95 %", "n", "chance", "of")
+        console.print(table(words, columns, [tuple(map(plain_line, row)) for row in rows]), markup=False)
+
+
+def _figure(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return f"({_figure(low)} to {_figure(high)})"
 
 
 @app.command()

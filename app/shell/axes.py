@@ -83,6 +83,16 @@ TERMS = {
     ),
     "λ/2": "Half of an eigenvalue of G: KL(β)/β² along its direction as β → 0.",
     "nats per β²": "Of KL(β)/β²: how fast the predictions move.",
+    # Studies as points
+    "mean nrn, l2": "Mean over the features that fire of the normalised relative norm: 0 base only, 0.5 shared.",
+    "parallelogram loss / that of shuffled pairs": "Geometric mean over classes of word pairs; 1 is what chance has.",
+    "share of pairs with |cosine| above 0.1": "Of all pairs of the directions, those further from right angles.",
+    "ρ within cots, steepness and importance": (
+        "Spearman's rank correlation within CoTs of swept steepness and importance."
+    ),
+    "parameters": "Weights of the model: as its name says, or about as many as a transformer of its shape has.",
+    "seed of the study": "From which every other seed of the study follows; unknown where its runs had several.",
+    "step of training": "As the checkpoint's name or revision says.",
     # Importance, rollouts and answers
     "spearman ρ": "Rank correlation within CoTs: of what ranks differ from their CoT's mean.",
     "ρ within cots": "Spearman's rank correlation within CoTs: of what ranks differ from their CoT's mean.",

@@ -49,6 +49,7 @@ PAGES = {
     "categories": Page("Categories", ":material/category:", "Features"),
     GEOMETRY: Page("Geometry", ":material/hub:", "Features"),
     "interventions": Page("Interventions", ":material/science:", "Features"),
+    "compare_studies": Page("Compare studies", ":material/bubble_chart:", "Study"),
     OVERVIEW: Page("About this study", ":material/info:", "Study"),
 }
 
