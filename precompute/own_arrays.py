@@ -619,7 +619,7 @@ def _registered(kind: str, name: str, values: Sequence[float | None]) -> dict[st
         "registered",
         kind=kind,
         name=name,
-        label=name,
+        own_label=name,
         unit="value",
         meaning="",
         signed=any(one < 0 for one in known),
@@ -638,7 +638,7 @@ def _words(handed: Handed, given: Mapping[str, Mapping[str, Any]] | None) -> Non
                 raise ArraysError(
                     f"words[{name!r}] has {part!r}: {value!r}; texts for label, unit and meaning were expected."
                 )
-            entries[name][part] = value
+            entries[name]["own_label" if part == "label" else part] = value
 
 
 def _maps(handed: Handed, given: Mapping[int, Values] | None) -> None:

@@ -156,7 +156,7 @@ def _keep(
         "registered",
         kind=kind,
         name=entry.name,
-        label=entry.words if isinstance(entry, DirectionKind) else entry.label,
+        own_label=entry.words if isinstance(entry, DirectionKind) else entry.label,
         unit="" if isinstance(entry, DirectionKind) else entry.unit,
         meaning=entry.help if isinstance(entry, DirectionKind) else entry.meaning,
         signed=entry.signed if isinstance(entry, Metric) else None,

@@ -56,6 +56,8 @@ def why_unknown(row: pd.Series) -> str:
     if pd.isna(row.ci_low):
         if row.convention == "published":
             return "published without an interval"
+        if known is None and row.convention == "all":
+            return "given, or kept, without an interval"
         return (
             f"no interval: {known.no_interval}"
             if known is not None and known.no_interval

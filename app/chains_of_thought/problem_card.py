@@ -20,7 +20,7 @@ def draw(here: Here, store: Store) -> None:
         with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
             _verdict(cot.is_correct)
             _fact("answer", "none" if pd.isna(cot.answer) else f"{cot.answer} ({cot.answer_source})")
-            _fact("ground truth", str(cot.ground_truth))
+            _fact("ground truth", "unknown" if pd.isna(cot.ground_truth) else str(cot.ground_truth))
         with st.container(key=keys.of("problem_facts")):
             solved = base_accuracy(store.base_accuracy(here.chunk.cot))
             show(

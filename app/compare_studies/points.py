@@ -43,11 +43,11 @@ def draw(here: Here, store: Store) -> None:
         show(f"{n_out} of {len(placed)} values have no place along {AXES[along]}, which is unknown: see the table.")
     show(
         "Grey is what chance alone gives at that point: features shared by both models, shuffled word pairs, directions"
-        " drawn in their stead, importance permuted within CoTs. Studies differ in more than the axis says: the column"
-        " *of* says what each number is of."
+        " drawn in their stead, importance permuted within CoTs. Studies differ in more than the axis says: the last"
+        " column says what each number is of."
     )
     data_table(table(rows), hide_index=True, key=keys.of("studies_compared"))
-    show(f"The same from a terminal: `{PRECOMPUTE} compare` and the studies' names or paths.")
+    show(f"The same from a terminal: {PRECOMPUTE} compare, and the studies' names or paths.")
 
 
 def _points(store: Store, name: str) -> list[Point]:

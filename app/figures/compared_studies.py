@@ -44,9 +44,8 @@ def by_axis(rows: Frame[StudyPoint], *, along: str, axis: str, quantities: Mappi
     shown = [name for name in quantities if (known["quantity"] == name).any()]
     if not shown:
         return blank(f"Of no study both {axis} and a value are known")
-    figure = make_subplots(
-        rows=-(-len(shown) // _COLUMNS), cols=_COLUMNS, horizontal_spacing=0.13, vertical_spacing=0.25 / len(shown)
-    )
+    n_rows = -(-len(shown) // _COLUMNS)
+    figure = make_subplots(rows=n_rows, cols=_COLUMNS, horizontal_spacing=0.13, vertical_spacing=0.3 / n_rows)
     legend: set[str] = set()
     for place, name in enumerate(shown):
         at = {"row": place // _COLUMNS + 1, "col": place % _COLUMNS + 1}
@@ -59,7 +58,7 @@ def by_axis(rows: Frame[StudyPoint], *, along: str, axis: str, quantities: Mappi
         figure.update_xaxes(title_text=axis, type="log" if along == "size" else "linear", **at)
         figure.update_yaxes(title_text=quantities[name], **at)
     return figure.update_layout(
-        template=TEMPLATE, height=80 + _PANEL * -(-len(shown) // _COLUMNS), legend={"orientation": "h", "y": 1.12}
+        template=TEMPLATE, height=80 + _PANEL * n_rows, legend={"orientation": "h", "y": 1.0, "yanchor": "bottom"}
     )
 
 

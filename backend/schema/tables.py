@@ -1929,7 +1929,7 @@ TABLES: dict[str, Table] = {
         {
             "kind": (TEXT, "metric, column (of geometry) or direction"),
             "name": (TEXT, "as its values bear it"),
-            "label": (TEXT, "what it is called"),
+            "own_label": (TEXT, "what it is called"),
             "unit": (TEXT, "as on an axis; empty for a direction"),
             "meaning": (TEXT, "in a sentence"),
             "signed": (BOOL, "may be below 0; NULL where that was not said"),

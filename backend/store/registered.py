@@ -46,7 +46,7 @@ def learn(rows: Iterable[Mapping[str, Any]]) -> None:
             _KNOWN[str(row["kind"]), name] = Words(
                 str(row["kind"]),
                 name,
-                safe(row["label"]) or safe(name),
+                safe(row["own_label"]) or safe(name),
                 safe(row["unit"]) or "value",
                 safe(row["meaning"]),
                 row["signed"] is None or row["signed"] is pd.NA or bool(row["signed"]),
