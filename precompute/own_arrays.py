@@ -621,7 +621,7 @@ def _registered(kind: str, name: str, values: Sequence[float | None]) -> dict[st
         name=name,
         own_label=name,
         unit="value",
-        meaning="",
+        own_meaning="",
         signed=any(one < 0 for one in known),
         made_by=STAGE,
         sha256=hashlib.sha256(json.dumps(values).encode()).hexdigest(),
@@ -638,7 +638,7 @@ def _words(handed: Handed, given: Mapping[str, Mapping[str, Any]] | None) -> Non
                 raise ArraysError(
                     f"words[{name!r}] has {part!r}: {value!r}; texts for label, unit and meaning were expected."
                 )
-            entries[name]["own_label" if part == "label" else part] = value
+            entries[name][part if part == "unit" else f"own_{part}"] = value
 
 
 def _maps(handed: Handed, given: Mapping[int, Values] | None) -> None:

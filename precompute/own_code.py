@@ -158,7 +158,7 @@ def _keep(
         name=entry.name,
         own_label=entry.words if isinstance(entry, DirectionKind) else entry.label,
         unit="" if isinstance(entry, DirectionKind) else entry.unit,
-        meaning=entry.help if isinstance(entry, DirectionKind) else entry.meaning,
+        own_meaning=entry.help if isinstance(entry, DirectionKind) else entry.meaning,
         signed=entry.signed if isinstance(entry, Metric) else None,
         colour=entry.colour if isinstance(entry, DirectionKind) else None,
         made_by="code",

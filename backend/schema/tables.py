@@ -1931,7 +1931,7 @@ TABLES: dict[str, Table] = {
             "name": (TEXT, "as its values bear it"),
             "own_label": (TEXT, "what it is called"),
             "unit": (TEXT, "as on an axis; empty for a direction"),
-            "meaning": (TEXT, "in a sentence"),
+            "own_meaning": (TEXT, "in a sentence"),
             "signed": (BOOL, "may be below 0; NULL where that was not said"),
             "colour": (TEXT, "of a direction, #RRGGBB; NULL elsewhere"),
             "made_by": (TEXT, "arrays: its values were handed over; code: they were computed by what was registered"),

@@ -48,7 +48,7 @@ def learn(rows: Iterable[Mapping[str, Any]]) -> None:
                 name,
                 safe(row["own_label"]) or safe(name),
                 safe(row["unit"]) or "value",
-                safe(row["meaning"]),
+                safe(row["own_meaning"]),
                 row["signed"] is None or row["signed"] is pd.NA or bool(row["signed"]),
                 colour,
                 _came(row),
