@@ -8,9 +8,6 @@ has written one chain of thought of --tokens tokens, which is planted: what a mo
 text. Everything else is the pipeline, stage by stage, each in a process of its own with one worker, whose peak of
 resident memory the system tells. Stages that read the text again for each of its chunks see it cut into --measured long
 chunks; the others see --chunks of them. A stage that fails says so, and the table goes on.
-
-`share of length²` is what doubling the text adds, beyond doubling, when the stage is run at half the length too
-(--half): 0 is linear.
 """
 
 import argparse
@@ -66,8 +63,11 @@ SHAPES = {  # config.json of the hub's repositories
     },
 }
 TOKENIZER = "embedded:Anchorscope-Reasoner-135M"
-ONCE_A_CHUNK = ("rollouts", "capped_answers", "before_after", "anchors", "causation", "influence", "commitment")
-NO_MODEL = ("problems", "chunks", "categories", "importance", "resilience", "reference", "maps", "neighbourhoods")
+ONCE_A_CHUNK = (
+    *("rollouts", "capped_answers", "importance", "resilience", "reference", "sweep", "geometry", "random_steps"),
+    *("before_after", "influence", "commitment", "resampled_influence", "influence_agreement", "evidence", "claims"),
+)  # fmt: skip
+NEEDED = ("categories", "activations", "lens")  # by those of ONCE_A_CHUNK
 GIB = 2**30
 
 
@@ -198,6 +198,7 @@ def main() -> None:
     if chosen.run:
         run_stage(chosen.study, chosen.run, chosen.text.read_text("utf-8") if chosen.text else None)
         return
+    from backend.store.unit_files import StudyFolder
     from precompute.stages import STAGES
     from precompute.study import Study
 
@@ -220,15 +221,12 @@ def main() -> None:
         for stage in wanted:
             if stage in ("problems", "cots", "chunks"):
                 continue
-            # What a stage reads must be there in both studies; where no model is needed it takes no time.
             for n, file in files.items():
                 leads = (n == chosen.measured) == (stage in ONCE_A_CHUNK)
-                if not leads and stage in ONCE_A_CHUNK and stage != "rollouts":
-                    continue
-                if not leads and stage not in (*NO_MODEL, "activations", "sweep", "crosscoder"):
+                if not leads and stage not in NEEDED:
                     continue
                 peak, seconds, failed = measure(file, stage, None)
-                if leads:
+                if leads and (failed or StudyFolder(file.parent / "store").ledger().keys(stage)):
                     peaks.append(peak)
                     print(f"{stage:22}{n:8}{peak:8.2f}{seconds:10.1f}  {failed}", flush=True)
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
