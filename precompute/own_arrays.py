@@ -222,7 +222,7 @@ def _chain(given: Mapping[str, Any], number: int, samples: Counter[tuple[str, st
     if "correct" in given and not isinstance(given["correct"], (bool, np.bool_)):
         raise ArraysError(f"{at}: correct is {given['correct']!r}; True, False or nothing was expected.")
     level = given.get("level")
-    if level is not None and (isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or level % 1):
+    if level is not None and (isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or float(level) % 1):
         raise ArraysError(f"{at}: level is {level!r}; a whole number was expected.")
     model_id = _model_id(given["model"])
     problem_id = stable_id("p", STAGE, given["problem"], given.get("truth"))
@@ -282,9 +282,9 @@ def _texts(given: Mapping[str, Any], at: str) -> list[str]:
     if "text" in given:
         texts = [given["text"][start:end] for start, end in chunk_spans(given["text"])]
     else:
-        texts = given["chunks"] if isinstance(given["chunks"], str) else list(given["chunks"])
-        if isinstance(texts, str):
+        if isinstance(given["chunks"], str):
             raise ArraysError(f"{at}: chunks is one text; a list of texts was expected (or text=…, which is cut).")
+        texts = list(given["chunks"])
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text:
             raise ArraysError(f"{at}: chunk {index} is {_what(text)}; a text that is not empty was expected.")
@@ -724,8 +724,8 @@ def _shapes(writer: Writer, handed: Handed, *, seed: int, mapped: bool) -> None:
             layer: (list(cloud), np.array(list(cloud.values()))) for (of, layer), cloud in clouds.items() if of == model
         }
         fitted = latent_maps(own, model_id=model, seed=seed_for(seed, "maps", model))
-        rows = {"maps": fitted.map_rows(), "projections": fitted.projection_rows()}
-        plain = {table: frame.astype(object).where(frame.notna(), None) for table, frame in rows.items()}
+        frames = {"maps": fitted.map_rows(), "projections": fitted.projection_rows()}
+        plain = {table: frame.astype(object).where(frame.notna(), None) for table, frame in frames.items()}
         writer.add("maps", model, {table: frame.to_dict("records") for table, frame in plain.items()})
 
 

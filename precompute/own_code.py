@@ -211,7 +211,7 @@ def _source(entry: Metric | GeometryColumn | DirectionKind) -> tuple[str | None,
         (
             str(module.__version__)
             for one in made_by
-            if hasattr(module := sys.modules.get(one.__module__), "__version__")
+            if (module := sys.modules.get(one.__module__)) is not None and hasattr(module, "__version__")
         ),
         f"rule {entry.rule}" if isinstance(entry, Metric) else None,
     )

@@ -350,8 +350,9 @@ def _of_metric(name: str, metric: str, convention: str, beside: str = "") -> Col
     label += "" if convention == ALL else f", {convention}"
     if not beside:
         rows = importance_rows(metric, convention)
-        how = {"unit": found.unit, "signed": found.signed}
-        return Column(name, "number", "chunk", "j.value", label, found.meaning, rows, **how)
+        return Column(
+            name, "number", "chunk", "j.value", label, found.meaning, rows, unit=found.unit, signed=found.signed
+        )
     value, words, sentence = _BESIDE[beside]
     return Column(
         name,
