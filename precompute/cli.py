@@ -74,33 +74,55 @@ def run(
 
 @app.command()
 def plan(study: StudyFile, store: StorePath = None) -> None:
-    """Units, tokens, minutes and gigabytes, before anything runs."""
+    """Units, tokens, time here and on accelerators, gigabytes on disk and in memory, before anything runs."""
+    from backend.store.costs import measured
+    from precompute.cards import CARDS, IN_WORDS
     from precompute.pipeline import default_folder
-    from precompute.plan import plan_study, raised_rules, totals, what_it_costs, what_was_saved
+    from precompute.plan import (
+        does_not_fit,
+        plan_study,
+        publishing,
+        raised_rules,
+        taken,
+        totals,
+        what_it_costs,
+        what_was_saved,
+    )
     from precompute.stages.cosines import to_download
     from precompute.study import load_study
 
     loaded = load_study(study)
     folder = default_folder(loaded) if store is None else _folder(store)
     lines, lengths = plan_study(loaded, folder)
+    lines.append(publishing(lines, loaded))
+    took, whole = measured(folder.path), totals(lines)
     rows = [
         (
             line.stage,
-            f"about {line.units:,}",
+            "unknown" if line.units is None else f"{line.units:,}",
             f"{line.done:,}",
-            f"{line.tokens:,}",
-            "unknown" if line.minutes is None else f"{line.minutes:.1f}",
-            f"{line.gigabytes:.3f}",
+            "unknown" if line.tokens is None else f"{line.tokens:,}",
+            _said(line.minutes, ".1f"),
+            _said(taken(line, took), ".1f", "–"),
+            _said(line.gigabytes, ".3f"),
         )
-        for line in [*lines, totals(lines)]
+        for line in [*lines, whole]
     ]
-    console.print(
-        table(f"Study {loaded.name}", ("stage", "units", "done", "tokens", "minutes here", "gigabytes"), rows)
-    )
+    columns = ("stage", "units", "done", "tokens", "core min", "measured", "GB disk")
+    console.print(table(f"Study {loaded.name}", columns, rows))
+    names = [card.name for card in CARDS]
+    on_cards = [
+        (line.stage, _said(line.memory, ".1f"), *(_said(line.on_cards.get(name), ".2f") for name in names))
+        for line in [*lines, whole]
+    ]
+    console.print(table("On an accelerator", ("stage", "GB in memory", *(f"{name} h" for name in names)), on_cards))
+    for sentence in (*does_not_fit(lines), IN_WORDS):
+        console.print(sentence)
     source = "measured in this study" if lengths.measured else "assumed: the study has no CoTs yet"
     console.print(
-        f"Lengths: {lengths.cot:.0f} tokens a CoT, {lengths.chunk:.0f} a chunk ({source}). Minutes count done units"
-        " too."
+        f"Lengths: {lengths.prompt:.0f} tokens a prompt, {lengths.cot:.0f} a CoT, {lengths.chunk:.0f} a chunk"
+        f" ({source}). Minutes are those of one core here; they count done units too, as do those"
+        " that were measured."
     )
     if loaded.rollouts.until is not None:
         console.print("Tokens of rollouts are the most there may be: they go on until known.")
@@ -110,6 +132,10 @@ def plan(study: StudyFile, store: StorePath = None) -> None:
         console.print(f"Note: {what_it_costs(again, lines)}.")
     if absent := to_download(loaded):
         console.print(absent, markup=False, highlight=False)
+
+
+def _said(value: float | None, how: str, unknown: str = "unknown") -> str:
+    return unknown if value is None else format(value, how)
 
 
 @app.command()

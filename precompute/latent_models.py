@@ -57,10 +57,14 @@ def n_latents(model: "LatentModel", wanted: Latent) -> int:
 
 
 def known_for_small(line: Estimate, wanted: Latent) -> Estimate:
-    """An estimate whose minutes are those of models as small as ours: unknown where another one is named."""
+    """An estimate whose seconds are those of models as small as ours: unknown where another one is named."""
     from backend.latent.loading import is_ours
 
-    return line if all(is_ours(model.name) for model in wanted.models) else replace(line, minutes=None)
+    return (
+        line
+        if all(is_ours(model.name) for model in wanted.models)
+        else replace(line, cpu_seconds=None, on_cards=dict.fromkeys(line.on_cards))
+    )
 
 
 def blocks(problems: Sequence[LatentProblem], size: int) -> list[tuple[LatentProblem, ...]]:

@@ -20,6 +20,7 @@ from typing import Any
 from backend.ids import stable_id
 from backend.schema.migrations import WrongSchema
 from backend.schema.provenance import commit, versions
+from backend.store.costs import PUBLISHING, Cost, Measured, Meter, note
 from backend.store.progress import Progress as Moment
 from backend.store.progress import State, read_progress, write_progress
 from backend.store.publish import holds_all, left_out, publish
@@ -91,6 +92,7 @@ class _Runner:
         self.run: dict[str, Any] = {}  # this command's row of table runs, once it has something to do
         self.moment: Moment | None = None
         self.work = Work((), (), 0)  # of the stage that runs
+        self.published = Measured(0, 0.0, 0.0)  # what publishing took while the stage ran
         for line in writer.found:
             console.print(f"  unit {line.key} of {line.stage} was lost, and its files are back: it counts again")
         self.store = self._opened()
@@ -105,16 +107,27 @@ class _Runner:
     def run_stage(self, stage: Stage) -> None:
         engine = Local(self.study.engine.workers, self.study.engine.threads)
         context = Context(self.study, self.run_id, self.store, self.console.print, self._warn, engine)
+        self.published = Measured(0, 0.0, 0.0)
         work = self._work(stage, context)
         if work.restored:  # what is computed may go on from rows that count again
             self._republish()
             context.store = self.store
         if work.todo:
             self._record_run()
-            self._compute(stage, context, work)
+            before = len(work.wanted) - len(work.todo)
+            try:
+                self._compute(stage, context, work)
+            finally:
+                self._note(stage.NAME, self.work.done(self.writer.ledger.keys(stage.NAME)) - before, context.meter)
         else:
             self.console.print(f"  {stage.NAME:<12} {len(work.wanted)} {stage.UNIT} units, all done")
         self._republish()
+
+    def _note(self, stage: str, units: int, meter: Meter) -> None:
+        """What a stage took, without the publishing meanwhile, which has a line of its own."""
+        device = self.study.engine.device
+        cpu, seconds = meter.cpu_seconds() - self.published.cpu_seconds, meter.seconds() - self.published.seconds
+        note(self.folder.path, Cost(self.run_id, stage, units, max(cpu, 0.0), max(seconds, 0.0), device))
 
     def _republish(self) -> None:
         """Publish what is not, and read the newest from now on."""
@@ -209,8 +222,12 @@ class _Runner:
         self.writer.add("runs", self.run_id, {"runs": [self.run]})
 
     def _publish(self) -> None:
+        meter = Meter()
         for line in publish(self.writer):
             self.console.print(f"  {left_out(self.folder, line)}")
+        took = Measured(1, meter.cpu_seconds(), meter.seconds())
+        self.published += took
+        note(self.folder.path, Cost(self.run_id, PUBLISHING, took.units, took.cpu_seconds, took.seconds, "cpu"))
 
 
 def run_row(

@@ -1,29 +1,37 @@
-"""What a study will cost, before anything runs: units, tokens, minutes and gigabytes on this machine.
+"""What a study will cost, before anything runs: units, tokens, processor time here, hours on accelerators, gigabytes on
+disk and in memory.
 
 Each stage estimates itself, from the quantities of the whole study. Lengths are those of the study's own CoTs once it
 has some, and assumptions before that; the table says which.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 
+from backend.cot.prompts import asked
 from backend.importance.saved import saved
 from backend.live.available import is_here
-from backend.models.loading import find_weights
-from backend.models.model_files import read_json, weight_files
+from backend.models.loading import load_tokenizer
+from backend.store.costs import PUBLISHING, Measured
 from backend.store.store import NoStore, Store
 from backend.store.unit_files import StudyFolder
-from precompute.estimates import Estimate, Lengths, Quantities
+from precompute.cards import CARDS
+from precompute.estimates import PROMPT_TOKENS, Estimate, Lengths, Quantities
+from precompute.model_shapes import shape_of
+from precompute.pipeline import PUBLISH_EVERY
 from precompute.rules import Raised, raised, units_of
 from precompute.stages import STAGES, interventions
 from precompute.stages.problems import chosen
-from precompute.study import Model, Study
+from precompute.study import Study
 from precompute.units import Context, Stage, Unit
-from precompute.usable import require_usable
+from precompute.usable import require_usable_models
 
 _TOKENS_A_CHUNK = 22.0  # assumed until the study has chunks
 _SHARE_OF_CAP = 0.6  # assumed length of a CoT, as a share of the cap
+_QUESTION = "Tom has 3 boxes of 12 pencils and gives 9 of them to Ann. How many pencils does he have now?"
+_BUILD_SECONDS, _BUILD_SECONDS_A_GIGABYTE = 0.4, 5.0  # of publishing once
+_GENERATIONS = 3  # that are kept
 
 
 def plan_study(
@@ -34,11 +42,11 @@ def plan_study(
 
     Raises AnchorscopeError for a model that cannot be used, as the run would.
     """
-    require_usable(study)
+    require_usable_models(study)
     of = _quantities(study, folder, stages)
     lines = [line for stage in stages if (line := stage.estimate(of)) is not None and (study.models or line.units)]
-    asked = interventions.estimate(of, folder.path)
-    return lines + ([asked] if asked else []), of.lengths
+    asked_for = interventions.estimate(of, folder.path)
+    return lines + ([asked_for] if asked_for else []), of.lengths
 
 
 def what_was_saved(study: Study, folder: StudyFolder) -> str:
@@ -74,32 +82,58 @@ def _asked(study: Study, folder: StudyFolder, stages: Sequence[Stage]) -> list[t
 
 def what_it_costs(again: Raised, lines: Sequence[Estimate]) -> str:
     """The sentence of a raised rule, with its share of the stage's minutes."""
-    minutes = next((line.minutes and line.minutes / line.units for line in lines if line.stage == again.stage), None)
-    cost = "for a time that is unknown" if minutes is None else f"in about {minutes * again.units:.1f} minutes"
+    line = next((line for line in lines if line.stage == again.stage), None)
+    minutes = line.minutes / line.units if line and line.minutes and line.units else None
+    cost = (
+        "for a time that is unknown" if minutes is None else f"in about {minutes * again.units:.1f} minutes of a core"
+    )
     return f"{again.in_words()}, {cost}"
 
 
 def _quantities(study: Study, folder: StudyFolder, stages: Sequence[Stage]) -> Quantities:
-    parameters, d_model, n_layers, vocab_size = _size(study.models[0]) if study.models else (None, None, 1, None)
+    shapes = [shape_of(model) for model in study.models]
+    known = [shape for shape in shapes if shape is not None]
+    largest = max(known, key=lambda shape: shape.parameters) if known and len(known) == len(shapes) else None
+    parameters = None if largest is None else round(sum(shape.parameters for shape in known) / len(known))
     multiplies = parameters is not None or study.cosines is not None
-    machine = _gemm_rate() * study.engine.workers if multiplies else None
-    lengths = _lengths(study, folder)
-    done = _done(study, folder, stages)
-    return Quantities(study, lengths, _n_problems(study), parameters, d_model, n_layers, machine, done, vocab_size)
+    return Quantities(
+        study,
+        _lengths(study, folder),
+        _n_problems(study),
+        parameters,
+        None if largest is None else largest.d_model,
+        None if largest is None else largest.n_layers,
+        _gemm_rate() if multiplies else None,
+        _done(study, folder, stages),
+        None if largest is None else largest.vocab_size,
+        largest,
+    )
 
 
 def _lengths(study: Study, folder: StudyFolder) -> Lengths:
+    assumed = Lengths(study.sampling.max_new_tokens * _SHARE_OF_CAP, _TOKENS_A_CHUNK, False, _prompt_tokens(study))
     try:
         store = Store(folder.path)
     except NoStore:
-        return Lengths(study.sampling.max_new_tokens * _SHARE_OF_CAP, _TOKENS_A_CHUNK, False)
-    try:
+        return assumed
+    with closing(store):
         cot, chunk = store.mean_lengths()
-    finally:
-        store.close()
+        prompt = store.mean_prompt_tokens()
     if cot is None or chunk is None:
-        return Lengths(study.sampling.max_new_tokens * _SHARE_OF_CAP, _TOKENS_A_CHUNK, False)
-    return Lengths(cot, chunk, True)
+        return assumed
+    return Lengths(cot, chunk, True, assumed.prompt if prompt is None else prompt)
+
+
+def _prompt_tokens(study: Study) -> float:
+    """Mean over models and prompts of a short question as it is asked; assumed where no tokenizer is here."""
+    found = []
+    for model in study.models if study.problems is not None else ():
+        if not is_here(model.name, model.revision):
+            return PROMPT_TOKENS
+        tokenizer = load_tokenizer(model.name, revision=model.revision)
+        for prompt in study.prompts_of(model):
+            found.append(len(tokenizer(asked(tokenizer, _QUESTION, prompt).text).input_ids))
+    return sum(found) / len(found) if found else PROMPT_TOKENS
 
 
 def _done(study: Study, folder: StudyFolder, stages: Sequence[Stage]) -> dict[str, int]:
@@ -111,32 +145,20 @@ def _done(study: Study, folder: StudyFolder, stages: Sequence[Stage]) -> dict[st
     }
 
 
-def _n_problems(study: Study) -> int:
-    return 0 if study.problems is None else len(chosen(study.problems, seed=study.seed).problems)
+def _n_problems(study: Study) -> int | None:
+    """Unknown where they are in a file that is not here and whose share is not said."""
+    wanted = study.problems
+    if wanted is None:
+        return 0
+    if wanted.read_from is not None and not wanted.read_from[1].exists():
+        return wanted.hardest or wanted.limit
+    return len(chosen(wanted, seed=study.seed).problems)
 
 
-def _size(model: Model) -> tuple[int | None, int | None, int, int | None]:
-    """Parameters, width, layers and vocabulary of a model whose weights are on this machine; unknown for one that is
-    still on a hub.
+def _gemm_rate(samples: int = 5, seconds: float = 0.1) -> float:
+    """Floating-point operations that one thread does in a processor second, in the products a small model makes: the
+    best of several samples, since what else runs here only ever takes from it.
     """
-    if not model.name.startswith("embedded:") and not is_here(model.name, model.revision):
-        return None, None, 1, None
-    weights = find_weights(model.name, model.revision)
-    folder = (weights.base or weights).folder
-    config = read_json(folder, "config.json")
-    text = config.get("text_config") or config  # of a model that also sees: its language model
-    size = sum(file.stat().st_size for file in weight_files(folder))
-    stored = {"float64": 8, "float32": 4}.get(str(config.get("dtype", config.get("torch_dtype"))), 2)
-    return (
-        size // stored,
-        text.get("hidden_size", text.get("n_embd")),
-        text.get("num_hidden_layers", text.get("n_layer", 1)),
-        text.get("vocab_size"),
-    )
-
-
-def _gemm_rate(seconds: float = 0.5) -> float:
-    """Floating-point operations a second of one thread in the products a small model makes."""
     import torch
 
     before = torch.get_num_threads()
@@ -144,23 +166,103 @@ def _gemm_rate(seconds: float = 0.5) -> float:
     try:
         rows, weights = torch.randn(128, 576), torch.randn(576, 1536)
         rows @ weights
-        started, n = time.perf_counter(), 0
-        while time.perf_counter() - started < seconds:
-            rows @ weights
-            n += 1
-        return n * 2 * 128 * 576 * 1536 / (time.perf_counter() - started)
+        return max(_rate(lambda: rows @ weights, 2 * 128 * 576 * 1536, seconds) for _ in range(samples))
     finally:
         torch.set_num_threads(before)
 
 
+def _rate(product: Callable[[], object], operations: float, seconds: float) -> float:
+    started, n = time.thread_time(), 0
+    while time.thread_time() - started < seconds:
+        product()
+        n += 1
+    return n * operations / (time.thread_time() - started)
+
+
+def publishing(lines: Sequence[Estimate], study: Study) -> Estimate:
+    """The store is built at the end of each stage and while one runs, from the units of all of them; the last
+    generations are kept beside the units.
+    """
+    stored = [
+        None if line.gigabytes is None or line.scratch is None else line.gigabytes - line.scratch for line in lines
+    ]
+    size = _sum(stored)
+    once = None if size is None else _BUILD_SECONDS + size / 2 * _BUILD_SECONDS_A_GIGABYTE
+    cores = study.engine.workers * study.engine.threads
+    here = _builds([(line.units, _times(line.cpu_seconds, 1 / cores)) for line in lines])
+
+    def hours(name: str) -> float | None:
+        builds = _builds([(line.units, _times(line.on_cards.get(name), 3600)) for line in lines])
+        return _times(_times(builds, once), 1 / 3600)
+
+    return Estimate(
+        PUBLISHING,
+        None if here is None else round(here),
+        0,
+        0,
+        _times(here, once),
+        _times(size, _GENERATIONS),
+        on_cards={card.name: hours(card.name) for card in CARDS},
+    )
+
+
+def _builds(stages: Sequence[tuple[int | None, float | None]]) -> float | None:
+    """Of stages with so many units and seconds: one at its end, and while it runs as often as units come in time."""
+    return _sum(
+        None if units is None or seconds is None else 1 + min(units, seconds / PUBLISH_EVERY)
+        for units, seconds in stages
+    )
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Unknown where any of them is."""
+    found = list(values)
+    return None if None in found else sum(value for value in found if value is not None)
+
+
+def _times(value: float | None, by: float | None) -> float | None:
+    return None if value is None or by is None else value * by
+
+
 def totals(estimates: Sequence[Estimate]) -> Estimate:
-    """The sum of all stages; minutes are unknown when any stage's are."""
-    minutes = [line.minutes for line in estimates]
+    """The sum of all stages, and the memory of the largest; unknown where any stage's is."""
+
+    def counted(values: Iterable[float | None]) -> int | None:
+        found = _sum(values)
+        return None if found is None else round(found)
+
+    memory = [line.memory for line in estimates]
     return Estimate(
         "all",
-        sum(line.units for line in estimates),
+        counted(line.units for line in estimates),
         sum(line.done for line in estimates),
-        sum(line.tokens for line in estimates),
-        None if None in minutes else sum(minute for minute in minutes if minute is not None),
-        sum(line.gigabytes for line in estimates),
+        counted(line.tokens for line in estimates),
+        _sum(line.cpu_seconds for line in estimates),
+        _sum(line.gigabytes for line in estimates),
+        None if None in memory else max((one for one in memory if one is not None), default=0.0),
+        _sum(line.scratch for line in estimates),
+        {card.name: _sum(line.on_cards.get(card.name) for line in estimates) for card in CARDS},
     )
+
+
+def does_not_fit(lines: Sequence[Estimate]) -> list[str]:
+    """A sentence for each card on which a stage's memory is too large, with the stages."""
+    said = []
+    for card in CARDS:
+        over = [line for line in lines if line.memory is not None and line.memory > card.gigabytes]
+        if over:
+            worst = max(over, key=lambda line: line.memory or 0.0)
+            said.append(
+                f"Too large for {card.name} ({card.gigabytes:.0f} GB): {', '.join(line.stage for line in over)}; at"
+                f" most {worst.memory:.0f} GB, in {worst.stage}. Lower engine.workers or engine.rows, or sample in"
+                " bfloat16."
+            )
+    return said
+
+
+def taken(line: Estimate, took: Mapping[str, Measured]) -> float | None:
+    """Core minutes of all the line's units, by what those took that were computed so far; None where none were."""
+    found = took.get(line.stage)
+    if found is None or not found.units or not line.units:
+        return None
+    return found.cpu_seconds / 60 * max(line.units / found.units, 1.0)

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from backend.store.costs import Meter, processor_seconds
 from backend.store.store import Store
 from backend.store.unit_files import Rows
 from precompute.engines.engine import Engine, Made, ModelSpec, Task, Work, results
@@ -68,6 +71,7 @@ class Context:
     warn: Callable[[str], None] = lambda sentence: None
     engine: Engine = field(default_factory=Local)
     folder: Path | None = None
+    meter: Meter = field(default_factory=Meter)  # of the processor seconds of its tasks
 
     @property
     def scratch(self) -> Path:
@@ -81,7 +85,38 @@ class Context:
 
     def run(self, work: Work, tasks: Sequence[Task], *, model: ModelSpec | None = None) -> Iterator[Made]:
         """Everything that the tasks name, each result once and whole, as they come, wherever the engine runs them."""
-        return results(self.engine, work, tasks, model=model)
+        for name, (process, seconds, result) in results(self.engine, _Metered(work), tasks, model=model):
+            if process != _this_process():  # else they are counted with all that this one does
+                self.meter.others += seconds
+            yield name, result
+
+
+_counted = 0.0  # processor seconds of this process that it has told of
+
+
+@dataclass(frozen=True)
+class _Metered:
+    """Work whose every result says which process made it and the processor seconds that this had not told of yet."""
+
+    work: Work
+
+    @property
+    def __name__(self) -> str:
+        return self.work.__name__
+
+    def __call__(self, model: Any, task: Any) -> Iterator[Made]:
+        for name, result in self.work(model, task):
+            yield name, (_this_process(), _untold(), result)
+
+
+def _untold() -> float:
+    global _counted
+    before, _counted = _counted, processor_seconds()
+    return _counted - before
+
+
+def _this_process() -> tuple[str, int]:
+    return platform.node(), os.getpid()
 
 
 class Stage(Protocol):

@@ -11,11 +11,15 @@ from precompute.study import Study
 
 
 def require_usable(study: Study) -> None:
-    """Raise where the device is not on this machine; where a model of the study cannot be used, or cannot be asked
-    under one of its prompts; and where the file of its dictionary is of other models or of another layer. A model
-    that is still on a hub is not fetched to find out.
-    """
+    """Raise where the device is not on this machine, and where `require_usable_models` does."""
     require_device(study.engine.device)
+    require_usable_models(study)
+
+
+def require_usable_models(study: Study) -> None:
+    """Raise where a model of the study cannot be used, or cannot be asked under one of its prompts; and where the file
+    of its dictionary is of other models or of another layer. A model that is still on a hub is not fetched to find out.
+    """
     for model in study.models:
         elsewhere = model.name.startswith("embedded:") or is_hub_id(model.name)
         if is_here(model.name, model.revision) or not elsewhere:

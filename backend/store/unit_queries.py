@@ -482,6 +482,11 @@ class UnitQueries:
             None if pd.isna(row["chunk"]) else float(row["chunk"])
         )
 
+    def mean_prompt_tokens(self: _HasFrame) -> float | None:
+        """Mean tokens before the first chunk of a CoT; None before there are chunks."""
+        found = self.frame("SELECT avg(token_start) AS prompt FROM chunks WHERE chunk_index = 0")["prompt"][0]
+        return None if pd.isna(found) else float(found)
+
     def whole_table(self: _HasFrame, table: str) -> pa.Table:
         """Every row of one of the schema's tables, in key order, with the schema's column types."""
         definition = TABLES[table]

@@ -127,7 +127,7 @@ def estimated(of: Quantities, stage: str, n_percents: int) -> Estimate | None:
     for wanted in asked:
         texts = n_models * len(TARGETS) * min(of.n_cots, wanted.ablation_targets / 2)  # with two targets each
         zeroed = 2 * len(wanted.ablation_nrn) * len(SCHEMES) * n_percents  # sets of features, with the control's
-        tokens += round(texts * of.read / max(of.n_cots, 1) * (1 + zeroed * (1 - of.depth(wanted.layer))))
+        tokens += texts * of.read / max(of.n_cots, 1) * (1 + zeroed * (1 - of.depth(wanted.layer)))
     return of.line(stage, len(asked) * n_models * len(TARGETS), tokens=tokens, by="forward", gigabytes=0)
 
 

@@ -58,7 +58,7 @@ def units(context: Context) -> list[Unit]:
 
 
 def estimate(of: Quantities) -> Estimate:
-    gigabytes = of.n_chunks * of.layers * (of.d_model or 0) * 4e-9
+    gigabytes = of.n_chunks * of.layers * of.width * 4e-9
     return of.line(NAME, of.n_cots, tokens=of.read, by="forward", gigabytes=gigabytes)
 
 

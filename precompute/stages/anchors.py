@@ -87,8 +87,8 @@ def estimate(of: Quantities) -> Estimate | None:
     each = (
         2 * (1 + wanted.random) * (wanted.points - 1) * 2 + wanted.alternatives * 2 * n_places
     )  # of an anchor and match
-    steps = round(n_cots * len(of.study.anchor_layers) * each)
-    return of.line(NAME, n_cots, tokens=round(steps * of.lengths.cot / 2 * 0.6), by="sweep", gigabytes=steps * 1e-7)
+    steps = n_cots * len(of.study.anchor_layers) * each
+    return of.line(NAME, n_cots, tokens=steps * of.lengths.cot / 2 * 0.6, by="sweep", gigabytes=steps * 1e-7)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

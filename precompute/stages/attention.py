@@ -43,7 +43,7 @@ def estimate(of: Quantities) -> Estimate | None:
     if of.study.influence is None:
         return None
     n_units = n_readings(of)
-    tokens = round(n_units * of.read / max(of.n_cots, 1))
+    tokens = n_units * of.read / max(of.n_cots, 1)
     pairs = n_units * (of.lengths.cot / of.lengths.chunk) ** 2 / 2
     return of.line(NAME, n_units, tokens=tokens, by="forward", gigabytes=pairs * _HEADS * 4e-9)
 

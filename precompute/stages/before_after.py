@@ -64,9 +64,9 @@ def estimate(of: Quantities) -> Estimate | None:
     if of.study.geometry is None:
         return None
     n_steered = min(of.study.geometry.before_after, of.rolled_cots)
-    chunks = round(n_steered / max(of.rolled_cots, 1) * of.rolled_chunks)
+    chunks = n_steered / max(of.rolled_cots, 1) * of.rolled_chunks
     steps = chunks * len(of.study.geometry_layers) * of.n_directions * 2 * (of.study.sweep.points - 1)
-    tokens = round(steps * of.lengths.cot / 2 * 0.6)
+    tokens = steps * of.lengths.cot / 2 * 0.6
     return of.line(NAME, n_steered, tokens=tokens, by="sweep", gigabytes=steps * 1e-7)
 
 

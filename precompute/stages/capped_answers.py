@@ -78,8 +78,8 @@ def units(context: Context) -> list[Unit]:
 
 def estimate(of: Quantities) -> Estimate:
     rollouts = of.rolled_chunks * of.study.rollouts.n * _SHARE_CAPPED
-    tokens = round(rollouts * (of.lengths.cot + of.study.sampling.forced_max_tokens))
-    return of.line(NAME, of.done.get(NAME, 0), tokens=tokens, by="sampling", gigabytes=rollouts * 1e-6)
+    tokens = rollouts * (of.lengths.prompt + of.lengths.cot + of.study.sampling.forced_max_tokens)
+    return of.line(NAME, of.done.get(NAME, 0), tokens=tokens, by="forward", gigabytes=rollouts * 1e-6)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

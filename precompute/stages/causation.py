@@ -23,7 +23,7 @@ from backend.importance.steered_rollouts import Along, SteeredChunk, Steering, c
 from backend.models.loaded import LoadedModel
 from backend.models.sentences import SentenceEncoder, load_encoder
 from precompute import models
-from precompute.estimates import TEXT, Estimate, Quantities
+from precompute.estimates import GOES_ON, TEXT, Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.steered import reference_of, spans, steered_cots, study_directions
@@ -90,8 +90,10 @@ def estimate(of: Quantities) -> Estimate | None:
         return None
     n_models = 1 if wanted.model else len(of.study.models)
     pairs = min(wanted.pairs * n_models, of.rolled_chunks // 2)
-    tokens = round(pairs * 2 * _STARTS * _ARMS * wanted.n * of.lengths.cot / 2)
-    return of.line(NAME, pairs, tokens=tokens, by="sampling", gigabytes=tokens * TEXT)
+    tokens = pairs * 2 * _STARTS * _ARMS * wanted.n * of.lengths.cot * GOES_ON
+    batches = _STARTS * max(n_models * min(of.study.engine.workers, wanted.pairs), pairs / _PAIRS_A_TASK)
+    steps = of.steps(tokens, batches)
+    return of.line(NAME, pairs, tokens=tokens, by="sampling", steps=steps, gigabytes=tokens * TEXT)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

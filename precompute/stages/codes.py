@@ -48,8 +48,8 @@ def estimate(of: Quantities) -> Estimate | None:
     n_models, gigabytes, tokens = len(of.study.pair), 0.0, 0
     for wanted in of.study.crosscoder:
         dense = wanted.n_features * 12e-9 if KINDS[wanted.kind].is_signed and wanted.dictionary is None else 0.0
-        gigabytes += of.read * (n_models * (of.d_model or 0) * 4e-9 + dense)  # a linear dictionary keeps every code
-        tokens += round(of.read * n_models * of.depth(wanted.layer))
+        gigabytes += of.read * (6e-7 + dense)  # a linear dictionary keeps every code
+        tokens += of.read * n_models * of.depth(wanted.layer)
     n_units = of.n_cots * len(of.study.crosscoder)
     return of.line(NAME, n_units, tokens=tokens, by="forward", gigabytes=gigabytes)
 

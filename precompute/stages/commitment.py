@@ -93,7 +93,7 @@ def estimate(of: Quantities) -> Estimate | None:
     n_readers = max(len(of.study.pair), 1)
     n_units = of.rolled_cots * n_readers
     cuts = (of.rolled_chunks + of.rolled_cots) * n_readers
-    tokens = round(n_units * (of.read / max(of.n_cots, 1)) + cuts * 2 * _FORCED_TOKENS)
+    tokens = n_units * (of.read / max(of.n_cots, 1)) + cuts * 2 * _FORCED_TOKENS
     rows = cuts * (len(of.study.commitment_layers) + 1)
     return of.line(NAME, n_units, tokens=tokens, by="forward", gigabytes=rows * 2e-7)
 

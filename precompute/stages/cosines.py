@@ -6,6 +6,7 @@ be had and where it belongs; its unit stays undone.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 NAME, UNIT = "cosines", "set"
 RULE = 1  # of what is counted: raise it when it changes
-SHARE = 0.6  # of the product rate, for the estimate
 _ROLES = {"base": "base", "distilled": "tuned", "model": "model"}
 _MLP_FACTOR = 4  # neurons over width, for the estimate
 
@@ -74,9 +74,10 @@ def estimate(of: Quantities) -> Estimate | None:
         return None
     sizes = [*_own_sizes(of, wanted), *_published_sizes(of.study)]
     flop = sum(n * n * d for n, d in sizes if n is not None and d is not None) * (1 + len(wanted.nulls))
-    known = of.machine is not None and all(n is not None and d is not None for n, d in sizes)
-    line = of.line(NAME, len(sizes), gigabytes=len(sizes) * 2e-5, seconds=flop / ((of.machine or 1.0) * SHARE))
-    return line if known else replace(line, minutes=None)
+    known = all(n is not None and d is not None for n, d in sizes)
+    held = max((12e-9 * n * d for n, d in sizes if n is not None and d is not None), default=0.0)
+    products = {"cosines": flop if known else math.nan}
+    return of.line(NAME, len(sizes), gigabytes=len(sizes) * 2e-5, products=products, held=held)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:
@@ -301,7 +302,7 @@ def _texts(loaded: "LoadedModel") -> Any:
 
 def _own_sizes(of: Quantities, wanted: Cosines) -> Iterator[tuple[int | None, int | None]]:
     """Rows and width of every set but the published ones, as far as the study file says."""
-    n_layers = of.n_layers if wanted.layers == "all" else len(wanted.layers)
+    n_layers = (of.n_layers or 1) if wanted.layers == "all" else len(wanted.layers)
     d = of.d_model
     per_model: dict[str, tuple[int, int | None]] = {
         "mlp_out": (n_layers, d and _MLP_FACTOR * d),
@@ -322,7 +323,7 @@ def _own_sizes(of: Quantities, wanted: Cosines) -> Iterator[tuple[int | None, in
 def _sae_sizes(of: Quantities, wanted: Cosines) -> Iterator[tuple[int | None, int | None]]:
     if (trained := saes.estimate(of)) is not None:
         widest = max(one.n_features for one in of.study.dictionaries)
-        yield from [(min(widest, wanted.most_rows), of.d_model)] * trained.units
+        yield from [(min(widest, wanted.most_rows), of.d_model)] * (trained.units or 1)
 
 
 def _published_sizes(study: Study) -> Iterable[tuple[int | None, int | None]]:

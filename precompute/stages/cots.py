@@ -18,7 +18,7 @@ from backend.models.continuation import continuation_text
 from backend.models.loaded import LoadedModel
 from backend.statistics.intervals import wilson
 from precompute import models
-from precompute.estimates import PROMPT_TOKENS, TEXT, Estimate, Quantities
+from precompute.estimates import TEXT, Estimate, Quantities
 from precompute.study import Sampling
 from precompute.units import Context, Finished, Unit
 
@@ -81,8 +81,15 @@ def _name_of(prompt: Prompt) -> tuple[str, ...]:
 
 def estimate(of: Quantities) -> Estimate:
     tokens = of.n_cots * of.lengths.cot
-    asked = round(tokens + of.n_problems * PROMPT_TOKENS)
-    return of.line(NAME, of.n_problems * of.study.n_asked, tokens=asked, by="sampling", gigabytes=tokens * TEXT)
+    asked = tokens + of.n_cots / of.study.sampling.samples * of.lengths.prompt
+    return of.line(
+        NAME,
+        of.n_cots / of.study.sampling.samples,
+        tokens=asked,
+        by="sampling",
+        steps=of.steps(tokens, of.study.n_asked * of.study.engine.workers),
+        gigabytes=tokens * TEXT,
+    )
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

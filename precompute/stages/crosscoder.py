@@ -26,7 +26,7 @@ from backend.ids import stable_id
 from backend.schema.provenance import commit, versions
 from precompute import corpus, models
 from precompute.dictionary_training import Training
-from precompute.estimates import EFFICIENCY, Estimate, Quantities
+from precompute.estimates import Estimate, Quantities
 from precompute.recording import Recorder, all_cores
 from precompute.study import Crosscoder, Study
 from precompute.units import Context, Finished, Unit
@@ -247,7 +247,7 @@ def _plans(context: Context) -> Iterator[tuple[Plan, str | None]]:
 def estimate(of: Quantities) -> Estimate | None:
     if not of.study.crosscoder:
         return None
-    width, gigabytes, operations = len(of.study.pair) * (of.d_model or 0), 0.0, 0
+    width, kept, recorded, operations = len(of.study.pair) * of.width, 0.0, 0.0, 0.0
     read: dict[Any, float] = {}  # of what is read once for all layers, up to the last of them
     sampled: dict[Any, float] = {}
     for wanted in of.study.crosscoder:
@@ -260,16 +260,20 @@ def estimate(of: Quantities) -> Estimate | None:
         own = wanted.reads
         read[own] = max(read.get(own, 0.0), learned * len(of.study.pair) * of.depth(wanted.layer))
         sampled[own] = (1 - wanted.reasoning_share) * asked / (1 + len(wanted.corpus)) if wanted.base_texts else 0.0
-        gigabytes += learned * width * 2e-9 + 24e-9 * width * wanted.n_features
-    rate = None if of.machine is None else of.machine * of.study.engine.threads * EFFICIENCY["dictionary"]
-    trained = 0.0 if rate is None else operations / rate
+        recorded += learned * width * 2e-9
+        kept += 24e-9 * width * wanted.n_features
+    products = {"dictionary": operations}
+    if written := sum(sampled.values()):
+        products["sampling"] = of.operations(written)
     return of.line(
         NAME,
         len(of.study.crosscoder),
-        tokens=round(sum(read.values())),
+        tokens=sum(read.values()),
         by="forward",
-        gigabytes=gigabytes,
-        seconds=trained + (of.seconds(sum(sampled.values()), "sampling") or 0.0),
+        gigabytes=0.0,
+        scratch=recorded + kept,
+        products=products,
+        held=max(16e-9 * width * wanted.n_features for wanted in of.study.crosscoder),
     )
 
 

@@ -18,7 +18,7 @@ from backend.errors import AnchorscopeError
 from backend.models.loaded import LoadedModel
 from precompute import corpus, models
 from precompute.engines.engine import ModelSpec
-from precompute.estimates import EFFICIENCY, PROMPT_TOKENS, Estimate, Quantities
+from precompute.estimates import Estimate, Quantities
 from precompute.stages.cots import shares
 from precompute.turns import in_turn
 from precompute.units import Context, Finished, Unit
@@ -120,17 +120,18 @@ def estimate(of: Quantities) -> Estimate | None:
     wanted = of.study.diverge
     if wanted is None:
         return None
-    read = min(wanted.tokens, round(of.n_cots * (of.lengths.cot + PROMPT_TOKENS)))
-    products = 2 * _PRODUCTS * read * (of.d_model or 0) ** 2 / EFFICIENCY["forward"]
-    divergences = 8 * wanted.lens_tokens * of.unembedding / EFFICIENCY["divergence"]
-    seconds = 0.0 if of.machine is None else of.n_layers * (products + divergences) / of.machine
+    read = min(wanted.tokens, (of.n_cots * (of.lengths.cot + of.lengths.prompt)))
+    products = {
+        "products": of.all_layers * 2 * _PRODUCTS * read * of.width**2,
+        "divergence": of.all_layers * 8 * wanted.lens_tokens * of.unembedding,
+    }
     return of.line(
         NAME,
-        of.n_layers,
+        of.all_layers,
         tokens=2 * read * of.study.engine.workers,  # each worker reads for its own layers
         by="forward",
-        gigabytes=of.n_layers * 3e-6,
-        seconds=seconds,
+        gigabytes=of.all_layers * 3e-6,
+        products=products,
     )
 
 

@@ -30,7 +30,7 @@ NAME, UNIT = "evidence", "layer"
 RULE = 3  # of the pairs and their evidence: raise it when they change
 # For the estimate: columns that are paired; metrics with each of their conventions; a pair at one subset.
 _COLUMNS_OF_G, _COLUMNS_OF_CLOUDS, _COLUMNS_OF_PATHS, _IMPORTANCES = 6, 5, 3, 16
-_PAIR_SECONDS = 0.2
+_PAIR_SECONDS, _DRAW_SECONDS = 0.01, 5e-5  # of a pair, and of each draw and permutation of it
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def estimate(of: Quantities) -> Estimate | None:
     columns = len(wanted.positions) * (3 * len(of.study.sweep.kinds) + _COLUMNS_OF_G) + _COLUMNS_OF_CLOUDS
     of_paths = 0 if of.study.paths is None else _COLUMNS_OF_PATHS * len(of.study.paths.layers or range(of.layers))
     rows = 2 * n_models * (n_layers * columns + of_paths) * _IMPORTANCES
-    seconds = rows * _PAIR_SECONDS / of.study.engine.workers
+    seconds = rows * (_PAIR_SECONDS + (wanted.n_bootstrap + wanted.n_permutations) * _DRAW_SECONDS)
     return of.line(NAME, n_models * (n_layers + 1), gigabytes=rows * 2e-6, seconds=seconds)
 
 

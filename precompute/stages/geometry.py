@@ -97,7 +97,7 @@ def estimate(of: Quantities) -> Estimate | None:
     steered = len(of.study.geometry_layers) * len(wanted.positions)
     each = of.n_directions + wanted.probes + _OTHER_MOVES
     moves = steered * (of.rolled_chunks * each + min(wanted.spectra, of.rolled_chunks) * _SPECTRUM_MOVES)
-    tokens, rows = round(moves * _MOVE * of.lengths.chunk * 0.6), of.rolled_chunks * steered * of.n_directions
+    tokens, rows = moves * _MOVE * of.lengths.chunk * 0.6 + of.rolled_read, of.rolled_chunks * steered * of.n_directions
     return of.line(NAME, of.rolled_cots, tokens=tokens, by="sweep", gigabytes=rows * 1e-6)
 
 

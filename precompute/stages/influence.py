@@ -11,7 +11,7 @@ from typing import Any
 
 from backend.models.loaded import LoadedModel
 from precompute import models
-from precompute.estimates import PROMPT_TOKENS, Estimate, Quantities
+from precompute.estimates import Estimate, Quantities
 from precompute.influence import as_read, influence_readings, n_readings
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
@@ -53,13 +53,13 @@ def estimate(of: Quantities) -> Estimate | None:
     if wanted is None:
         return None
     n_units = n_readings(of)
-    n_chunks = round(of.n_chunks / max(of.n_cots, 1))
+    n_chunks = of.n_chunks / max(of.n_cots, 1)
     # All that follows a chunk is read again for it, and that of the first once more for the noise; from the first
     # suppressed layer on, which of n ranges is (n + 1) / 2 of the model in all, and of a head half of it.
     n_parts = 1 + len(wanted.heads) + wanted.layer_ranges
     depth = 1 + len(wanted.heads) / 2 + ((wanted.layer_ranges + 1) / 2 if wanted.layer_ranges else 0)
     again = of.lengths.cot * (n_chunks + 1) / 2 * depth
-    tokens = round(n_units * (of.lengths.cot + PROMPT_TOKENS + again))
+    tokens = n_units * (of.lengths.cot + of.lengths.prompt + again)
     pairs = n_units * n_chunks * (n_chunks + 1) / 2
     return of.line(NAME, n_units, tokens=tokens, by="forward", gigabytes=pairs * n_parts * 1e-7)
 

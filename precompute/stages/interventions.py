@@ -123,8 +123,9 @@ def estimate(of: Quantities, study: Path) -> Estimate | None:
     if not asked:
         return None
     tokens = asked * of.lengths.cot
-    read = round(tokens * len(of.study.pair))  # each sample is read by both models
-    return replace(of.line(NAME, asked, tokens=read, by="sampling", gigabytes=tokens * TEXT), done=asked - left)
+    read = tokens * len(of.study.pair)  # each sample is read by both models
+    line = of.line(NAME, asked, tokens=read, by="sampling", steps=of.steps(tokens, 1), gigabytes=tokens * TEXT)
+    return replace(line, done=asked - left)
 
 
 def n_left(study: Path) -> tuple[int, int]:

@@ -107,15 +107,15 @@ def estimate(of: Quantities) -> Estimate | None:
     wanted = of.study.jacobian
     if wanted is None:
         return None
-    n_models, cotangents = len(of.study.models), (of.d_model or 0) if wanted.matrices else wanted.tokens
-    rows = n_models * of.n_layers * cotangents
+    n_models, cotangents = len(of.study.models), of.width if wanted.matrices else wanted.tokens
+    rows = n_models * of.all_layers * cotangents
     each = _TOKENS if wanted.texts is not None else min(_TOKENS, of.lengths.cot)
     return of.line(
         NAME,
         n_models,
-        tokens=round(n_models * wanted.prompts * each * (1 + cotangents)),
+        tokens=n_models * wanted.prompts * each * (1 + cotangents),
         by="reverse",
-        gigabytes=rows * (of.d_model or 0) * 4e-9,
+        gigabytes=rows * of.width * 4e-9,
     )
 
 

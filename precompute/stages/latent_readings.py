@@ -58,12 +58,13 @@ def estimate(of: Quantities) -> Estimate | None:
     if wanted is None:
         return None
     problems = (wanted.problems + wanted.means_from) * len(wanted.models)
-    return of.line(
+    line = of.line(
         NAME,
         len(wanted.models) * len(PARTS),
         gigabytes=wanted.problems * len(wanted.models) * 2e-5,
         seconds=problems * sum(_SECONDS.values()),
     )
+    return latent_models.known_for_small(line, wanted)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

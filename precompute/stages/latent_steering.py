@@ -62,12 +62,13 @@ def estimate(of: Quantities) -> Estimate | None:
     vectors = n_latents * (n_latents - 1) // 2 + wanted.random
     answers = wanted.problems * vectors * (2 * n_latents - 1)
     maps, fits = len(wanted.models) * len(_moves(wanted)), len(wanted.models) * len(_fitted_spaces(wanted))
-    return of.line(
+    line = of.line(
         NAME,
         maps + fits,
         gigabytes=maps * answers * _BYTES * 1e-9,
-        seconds=(maps * answers * _SECONDS + fits * _FITTING) / of.study.engine.workers,
+        seconds=maps * answers * _SECONDS + fits * _FITTING,
     )
+    return latent_models.known_for_small(line, wanted)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

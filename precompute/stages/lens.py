@@ -6,7 +6,6 @@ does not depend on which others were fitted beside it.
 """
 
 import json
-import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from backend.lens.positions import kinds_in
 from backend.models.loaded import LoadedModel
 from backend.schema.provenance import commit, versions
 from precompute import lens_texts, models
-from precompute.estimates import EFFICIENCY, Estimate, Quantities
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import chunks as chunks_stage
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
@@ -91,21 +90,22 @@ def estimate(of: Quantities) -> Estimate | None:
     wanted = of.study.lens
     if wanted is None:
         return None
-    n_layers = of.n_layers - 1 if wanted.layers == "all" else len(wanted.layers)
+    n_layers = of.all_layers - 1 if wanted.layers == "all" else len(wanted.layers)
     fits = len(of.study.models) * len(wanted.variants)
     own, share = of.n_cots * of.lengths.cot, split.PARTS[TRAIN] + split.PARTS[VALIDATION]
-    kept = min(wanted.learn_from, own * share) * (of.d_model or 0) * 4
-    passes = max(1, math.ceil(n_layers * kept / _MOST_BYTES))
-    descents = 4 * wanted.tokens / EFFICIENCY["lens"]
-    divergences = 2 * (_CHOICES + _MAPS * wanted.validate_on) / EFFICIENCY["divergence"]
-    operations = fits * n_layers * (descents + divergences) * of.unembedding
+    kept = min(wanted.learn_from, own * share) * of.width * 4
+    passes = max(1, n_layers * kept / _MOST_BYTES)
+    products = {
+        "lens": fits * n_layers * 4 * wanted.tokens * of.unembedding,
+        "divergence": fits * n_layers * 2 * (_CHOICES + _MAPS * wanted.validate_on) * of.unembedding,
+    }
     return of.line(
         NAME,
         fits * n_layers,
-        tokens=round(of.read * share * fits * max(passes, of.study.engine.workers)),
+        tokens=of.read * share * fits * max(passes, of.study.engine.workers),
         by="forward",
-        gigabytes=fits * n_layers * (of.d_model or 0) ** 2 * 4e-9,
-        seconds=0.0 if of.machine is None else operations / of.machine,
+        gigabytes=fits * n_layers * of.width**2 * 4e-9,
+        products=products,
     )
 
 

@@ -16,7 +16,7 @@ from backend.lens.corpus import HELD_OUT, TRAIN, Text
 from backend.lens.positions import ALL, kinds_in
 from backend.models.loaded import LoadedModel
 from precompute import lens_texts, models
-from precompute.estimates import EFFICIENCY, Estimate, Quantities
+from precompute.estimates import Estimate, Quantities
 from precompute.stages import lens
 from precompute.stages.cots import shares
 from precompute.units import Context, Finished, Unit
@@ -79,17 +79,16 @@ def estimate(of: Quantities) -> Estimate | None:
     wanted = of.study.lens
     if wanted is None:
         return None
-    n_layers = of.n_layers if wanted.layers == "all" else len(wanted.layers) + 1
+    n_layers = of.all_layers if wanted.layers == "all" else len(wanted.layers) + 1
     lenses = len(of.study.models) * (1 + len(wanted.variants))
-    rate = None if of.machine is None else of.machine * EFFICIENCY["divergence"]
     operations = lenses * (n_layers + 1) * wanted.held_out * 2 * of.unembedding
     return of.line(
         NAME,
         lenses,
-        tokens=round(lenses * of.read * split.PARTS[HELD_OUT]),
+        tokens=lenses * of.read * split.PARTS[HELD_OUT],
         by="forward",
         gigabytes=0,
-        seconds=0.0 if rate is None else operations / rate,
+        products={"divergence": operations},
     )
 
 

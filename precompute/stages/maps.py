@@ -14,7 +14,7 @@ from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "maps", "model"
 RULE = 1  # of the maps: raise it when it changes
-_MAP_SECONDS = 2.0  # one UMAP of a few hundred chunks
+_LOAD_SECONDS, _MAP_SECONDS = 5.0, 0.5  # UMAP's compiled code, and one map of a few hundred chunks
 
 
 def units(context: Context) -> list[Unit]:
@@ -36,7 +36,9 @@ def units(context: Context) -> list[Unit]:
 
 def estimate(of: Quantities) -> Estimate:
     gigabytes = of.n_chunks * of.layers * 1e-7
-    return of.line(NAME, len(of.study.models), gigabytes=gigabytes, seconds=2 * of.layers * _MAP_SECONDS)
+    return of.line(
+        NAME, len(of.study.models), gigabytes=gigabytes, seconds=_LOAD_SECONDS + 2 * of.layers * _MAP_SECONDS
+    )
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -9,7 +9,7 @@ from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "neighbourhoods", "layer"
 RULE = 1  # of what is measured: raise it when it changes
-_CLOUD_SECONDS = 0.002  # a chunk activation in its cloud
+_CLOUD_SECONDS = 0.004  # a chunk activation in its cloud
 
 
 def units(context: Context) -> list[Unit]:

@@ -23,7 +23,7 @@ import pyarrow as pa
 from backend.crosscoder.null_kinds import NULL_KINDS, SHARE_PLANTED
 from backend.ids import seed_for, stable_id
 from backend.store.dictionaries import null_folder, put_whole
-from precompute.estimates import EFFICIENCY, Estimate, Quantities
+from precompute.estimates import Estimate, Quantities
 from precompute.recording import all_cores
 from precompute.stages import chunks as chunks_stage
 from precompute.stages import codes as codes_stage
@@ -145,14 +145,13 @@ def estimate(of: Quantities) -> Estimate | None:
     n, operations = 0, 0.0
     for wanted in of.study.crosscoder:
         own = n_trainings(wanted)
-        a_step = 2.0 * wanted.batch * len(of.study.pair) * (of.d_model or 0) * wanted.n_features
+        a_step = 2.0 * wanted.batch * len(of.study.pair) * of.width * wanted.n_features
         operations += own * wanted.n_steps * a_step
         n += own
     if not n:
         return None
-    rate = None if of.machine is None else of.machine * of.study.engine.threads * EFFICIENCY["dictionary"]
     gigabytes = sum(one.n_features for one in of.study.crosscoder) * n * 1e-7
-    return of.line(NAME, n, gigabytes=gigabytes, seconds=0.0 if rate is None else operations / rate)
+    return of.line(NAME, n, gigabytes=gigabytes, products={"dictionary": operations})
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -135,12 +135,12 @@ def estimate(of: Quantities) -> Estimate | None:
         tokens=n_models * words * _TOKENS_A_WORD,
         by="forward",
         gigabytes=spaces * _SPACE_BYTES,
-        seconds=spaces * _SECONDS_A_SPACE + searches * _SECONDS_A_SIDE * wanted.sides**2 * (of.d_model or 0) / 576,
+        seconds=spaces * _SECONDS_A_SPACE + searches * _SECONDS_A_SIDE * wanted.sides**2 * of.width / 576,
     )
 
 
 def _n_saes(wanted: Dictionaries, of: Quantities) -> int:
-    n_layers = len(range(0, of.n_layers, saes.EVERY)) if wanted.layers is None else len(wanted.layers)
+    n_layers = len(range(0, of.n_layers or 1, saes.EVERY)) if wanted.layers is None else len(wanted.layers)
     n_models = len(of.study.models)
     return n_layers * (n_models * (1 + (GAUSSIAN in wanted.nulls)) + (RANDOM_WEIGHTS in wanted.nulls))
 

@@ -20,7 +20,7 @@ from precompute.units import Context, Finished, Unit
 
 NAME, UNIT = "paths", "layer"
 RULE = 1  # of what is measured: raise it when it changes
-_PATH_SECONDS, _OUTCOME_SECONDS = 0.01, 4.0  # a path, and the comparisons of a layer
+_PATH_SECONDS, _OUTCOME_SECONDS = 0.01, 0.008  # a path, and its part in the comparisons of a layer
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def estimate(of: Quantities) -> Estimate | None:
         return None
     n_layers = of.layers if wanted.layers is None else len(wanted.layers)
     units = len(of.study.models) * n_layers
-    seconds = (of.n_cots * n_layers * _PATH_SECONDS + units * _OUTCOME_SECONDS) / of.study.engine.workers
+    seconds = of.n_cots * n_layers * _PATH_SECONDS + of.n_cots * units * _OUTCOME_SECONDS
     return of.line(NAME, units, gigabytes=(of.n_chunks + of.n_cots) * n_layers * 1e-7, seconds=seconds)
 
 

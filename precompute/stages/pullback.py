@@ -85,8 +85,8 @@ def estimate(of: Quantities) -> Estimate | None:
     if wanted is None:
         return None
     n = len(of.study.models) * len(wanted.layers)
-    width = of.d_model or 0
-    tokens = round(n * wanted.chunks * width * of.lengths.chunk * 2)
+    width = of.width
+    tokens = n * wanted.chunks * width * of.lengths.chunk * 2
     return of.line(
         NAME, n * 2 * -(-wanted.chunks // (2 * BLOCK)), tokens=tokens, by="sweep", gigabytes=n * width**2 * 32e-9
     )

@@ -62,7 +62,7 @@ def estimate(of: Quantities) -> Estimate | None:
     if wanted is None:
         return None
     rows = of.rolled_chunks * len(of.study.random_step_layers) * len(wanted.positions)
-    tokens = round(rows * wanted.directions * len(wanted.magnitudes) * of.lengths.chunk * 0.6)
+    tokens = rows * wanted.directions * len(wanted.magnitudes) * of.lengths.chunk * 0.6 + of.rolled_read
     return of.line(NAME, of.rolled_cots, tokens=tokens, by="sweep", gigabytes=rows * 1e-6)
 
 

@@ -136,8 +136,17 @@ def _numbers(wanted: Rollouts) -> dict[str, int]:
 
 
 def estimate(of: Quantities) -> Estimate:
-    tokens = of.rollout_tokens
-    return of.line(NAME, of.rolled_cots, tokens=tokens, by="sampling", gigabytes=tokens * TEXT)
+    written = of.rollout_tokens
+    batches = min(len(of.study.models) * of.study.engine.workers, of.study.rollouts.cots)
+    forced = of.rolled_cots * of.study.sampling.forced_max_tokens  # a batch a CoT
+    return of.line(
+        NAME,
+        of.rolled_cots,
+        tokens=written + 2 * of.rolled_read,  # each CoT is read for either kind
+        by="sampling",
+        steps=of.steps(written, batches) + forced,
+        gigabytes=written * TEXT,
+    )
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -32,7 +32,7 @@ from backend.models.loading import find_weights
 from backend.models.model_files import read_json
 from backend.schema.provenance import commit, versions
 from precompute import dictionary_texts, models
-from precompute.estimates import EFFICIENCY, Estimate, Quantities
+from precompute.estimates import Estimate, Quantities
 from precompute.stages.cots import shares
 from precompute.study import Dictionaries, Model, Study
 from precompute.units import Context, Finished, Unit
@@ -192,22 +192,28 @@ def units(context: Context) -> list[Unit]:
 def estimate(of: Quantities) -> Estimate | None:
     if not of.study.dictionaries:
         return None
-    n_models, width = len(of.study.models), of.d_model or 0
-    trainings, read, operations, scratch, kept = 0, 0, 0.0, 0.0, 0.0
+    n_models, width = len(of.study.models), of.width
+    trainings, read, operations, scratch, kept = 0.0, 0.0, 0.0, 0.0, 0.0
     for wanted in of.study.dictionaries:
-        layers = tuple(range(0, of.n_layers, EVERY)) if wanted.layers is None else wanted.layers
+        n_layers = -(-of.all_layers // EVERY) if wanted.layers is None else len(wanted.layers)
         clouds = n_models * (GAUSSIAN in wanted.nulls) + (RANDOM_WEIGHTS in wanted.nulls)
-        n = len(layers) * (n_models * wanted.seeds + clouds)
+        n = n_layers * (n_models * wanted.seeds + clouds)
         size = (wanted.read + wanted.held_out) * width * np.dtype(wanted.recorded_as).itemsize
-        groups = len(_groups(layers, size))
+        groups = max(1.0, n_layers * size / _MOST_BYTES)
         trainings += n
-        read += round((wanted.read + wanted.held_out) * groups * (n_models + (RANDOM_WEIGHTS in wanted.nulls)))
+        read += (wanted.read + wanted.held_out) * groups * (n_models + (RANDOM_WEIGHTS in wanted.nulls))
         operations += n * wanted.tokens * 2 * width * wanted.n_features
-        scratch = max(scratch, size * -(-len(layers) // groups))
+        scratch = max(scratch, size * n_layers / groups)
         kept += n * wanted.n_features * width * 4
-    rate = None if of.machine is None else of.machine * EFFICIENCY["small dictionary"]
-    seconds = 0.0 if rate is None else operations / rate
-    return of.line(NAME, trainings, tokens=read, by="forward", gigabytes=(scratch + kept) * 1e-9, seconds=seconds)
+    return of.line(
+        NAME,
+        trainings,
+        tokens=read,
+        by="forward",
+        gigabytes=kept * 1e-11,  # a row or two of each
+        scratch=(scratch + kept) * 1e-9,
+        products={"small dictionary": operations},
+    )
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

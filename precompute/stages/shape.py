@@ -80,15 +80,15 @@ def estimate(of: Quantities) -> Estimate | None:
     n_models = max(len(of.study.models), 1)
     clouds = n_models * n_layers * (1 + bool(wanted.tokens))
     points = of.n_chunks / n_models
-    one = points * min(points, of.d_model or 0) * (of.d_model or 0) * (of.n_problems + 2 * wanted.draws)
+    one = points * min(points, of.width) * of.width * (of.n_problems + 2 * wanted.draws)
     tokens = min(wanted.tokens / _TOKENS_A_COT, of.n_cots / n_models) * n_models * of.read / max(of.n_cots, 1)
     return of.line(
         NAME,
         n_models * (n_layers + bool(wanted.tokens)),
-        tokens=round(tokens),
+        tokens=tokens,
         by="forward" if wanted.tokens else None,
         gigabytes=clouds * 2e-5,
-        seconds=clouds * one * 1.5e-10 / of.study.engine.workers,
+        seconds=clouds * one * 1.5e-10,
     )
 
 

@@ -66,8 +66,8 @@ def units(context: Context) -> list[Unit]:
 def estimate(of: Quantities) -> Estimate | None:
     if not of.study.crosscoder:
         return None
-    n_models, spliced = len(of.study.pair), round(of.read * min(1.0, MOST_COTS / max(of.n_cots, 1)))
-    tokens = sum(round(spliced * n_models * (4 - 3 * of.depth(one.layer))) for one in of.study.crosscoder)
+    n_models, spliced = len(of.study.pair), of.read * min(1.0, MOST_COTS / max(of.n_cots, 1))
+    tokens = sum((spliced * n_models * (4 - 3 * of.depth(one.layer))) for one in of.study.crosscoder)
     n_units = len(of.study.crosscoder) * n_models * min(of.n_cots, MOST_COTS)
     return of.line(NAME, n_units, tokens=tokens, by="forward", gigabytes=0)
 

@@ -65,7 +65,7 @@ def units(context: Context) -> list[Unit]:
 def estimate(of: Quantities) -> Estimate:
     wanted = of.study.sweep
     curves = of.rolled_chunks * len(wanted.layers) * len(wanted.positions) * of.n_directions
-    tokens = round(curves * (wanted.points - 1) * of.lengths.chunk * 0.6)
+    tokens = curves * (wanted.points - 1) * of.lengths.chunk * 0.6 + of.rolled_read
     return of.line(NAME, of.rolled_cots, tokens=tokens, by="sweep", gigabytes=curves * 1e-6)
 
 

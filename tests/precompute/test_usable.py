@@ -86,10 +86,11 @@ def test_plan_and_run_refuse_a_dictionary_of_another_layer_before_anything_is_ma
     assert not made.path.exists()
 
 
-@pytest.mark.parametrize("start", [plan_study, lambda study, folder: run_study(study, folder, stages=())])
-def test_a_device_that_is_not_here_is_said_by_plan_and_run_before_anything_is_made(folder, tmp_path, start):
+def test_a_device_that_is_not_here_is_said_by_run_before_anything_is_made_and_planned_for(folder, tmp_path):
     study = study_of(folder)
     away = study.model_copy(update={"engine": study.engine.model_copy(update={"device": "cuda:77"})})
     with pytest.raises(AnchorscopeError, match=r"engine.device is 'cuda:77'.*Here there is cpu"):
-        start(away, StudyFolder(tmp_path / "study"))
+        run_study(away, StudyFolder(tmp_path / "study"), stages=())
+    lines, _ = plan_study(away, StudyFolder(tmp_path / "study"))
+    assert {line.stage: line.cpu_seconds for line in lines}["cots"] > 0
     assert not (tmp_path / "study").exists()
