@@ -137,6 +137,11 @@ class Quantities:
         return self.rolled_cots * (self.lengths.prompt + self.lengths.cot)
 
     @property
+    def others_weights(self) -> float:
+        """Gigabytes of a pair's second model, where both are held."""
+        return 4e-9 * _or_nan(self.parameters) * (len(self.study.pair) - 1)
+
+    @property
     def n_directions(self) -> int:
         """Along which each chunk is steered."""
         wanted = self.study.sweep

@@ -114,6 +114,9 @@ def units(context: Context) -> list[Unit]:
     return result
 
 
+_FOUND = 0.6  # of the targets that are looked for, assumed
+
+
 def estimate(of: Quantities) -> Estimate | None:
     return estimated(of, NAME, len(PERCENTS))
 
@@ -127,7 +130,7 @@ def estimated(of: Quantities, stage: str, n_percents: int) -> Estimate | None:
     for wanted in asked:
         texts = n_models * len(TARGETS) * min(of.n_cots, wanted.ablation_targets / 2)  # with two targets each
         zeroed = 2 * len(wanted.ablation_nrn) * len(SCHEMES) * n_percents  # sets of features, with the control's
-        tokens += texts * of.read / max(of.n_cots, 1) * (1 + zeroed * (1 - of.depth(wanted.layer)))
+        tokens += _FOUND * texts * of.read / max(of.n_cots, 1) * (1 + zeroed * (1 - of.depth(wanted.layer)))
     return of.line(stage, len(asked) * n_models * len(TARGETS), tokens=tokens, by="forward", gigabytes=0)
 
 

@@ -273,7 +273,7 @@ def estimate(of: Quantities) -> Estimate | None:
         gigabytes=0.0,
         scratch=recorded + kept,
         products=products,
-        held=max(16e-9 * width * wanted.n_features for wanted in of.study.crosscoder),
+        held=max(16e-9 * width * wanted.n_features for wanted in of.study.crosscoder) + of.others_weights,
     )
 
 

@@ -20,7 +20,7 @@ PLANTED, _N_PLANTED = 0.5, 40  # share of the variance in planted circles, and h
 _POWER_DRAWS = 39
 _ALPHA = 0.05  # at which a circle is shown, adjusted for all layers and models
 _TOKENS = 8  # of a word in its context, for the plan
-_SECONDS_A_WORD, _SECONDS_A_PAIR = 2e-5, 4.7e-7  # of a draw, by words and by pairs of them; all words, and those alike
+_SECONDS_A_WORD, _SECONDS_A_PAIR = 2e-5, 4.7e-7  # of a draw, by words and by pairs of them
 _DRAWS_A_PLANTED = 10  # that planting a circle costs beside its draws
 
 
@@ -98,7 +98,7 @@ def estimate(of: Quantities) -> Estimate | None:
     n_layers = of.layers if wanted.layers is None else of.all_layers if wanted.layers == "all" else len(wanted.layers)
     n_models, sizes = len(of.study.models), [len(SETS[name].words) for name in wanted.sets]
     n_words, draws = sum(sizes), n_layers * wanted.draws + _N_PLANTED * (_POWER_DRAWS + _DRAWS_A_PLANTED)
-    seconds = 2 * n_models * draws * sum(_SECONDS_A_WORD * n + _SECONDS_A_PAIR * n**2 for n in sizes)
+    seconds = n_models * draws * sum(_SECONDS_A_WORD * n + _SECONDS_A_PAIR * n**2 for n in sizes)
     return of.line(
         NAME,
         n_models * len(wanted.sets),

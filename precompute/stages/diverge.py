@@ -132,6 +132,7 @@ def estimate(of: Quantities) -> Estimate | None:
         by="forward",
         gigabytes=of.all_layers * 3e-6,
         products=products,
+        held=of.others_weights,
     )
 
 

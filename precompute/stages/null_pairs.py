@@ -141,6 +141,9 @@ def n_trainings(wanted: Crosscoder) -> int:
     return sum(wanted.null_seeds if NULL_KINDS[kind].is_pair else 1 for kind in wanted.nulls)
 
 
+_READ_SECONDS = 3.5  # of a training, to read activations and to be judged
+
+
 def estimate(of: Quantities) -> Estimate | None:
     n, operations = 0, 0.0
     for wanted in of.study.crosscoder:
@@ -151,7 +154,7 @@ def estimate(of: Quantities) -> Estimate | None:
     if not n:
         return None
     gigabytes = sum(one.n_features for one in of.study.crosscoder) * n * 1e-7
-    return of.line(NAME, n, gigabytes=gigabytes, products={"dictionary": operations})
+    return of.line(NAME, n, gigabytes=gigabytes, products={"dictionary": operations}, seconds=n * _READ_SECONDS)
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -47,7 +47,7 @@ def units(context: Context) -> list[Unit]:
 
 
 def estimate(of: Quantities) -> Estimate:
-    return of.line(NAME, 2 * len(of.study.models), gigabytes=of.n_chunks * 1e-7)
+    return of.line(NAME, 2 * len(of.study.models), gigabytes=of.n_chunks * 1e-7, seconds=0.1 * len(of.study.models))
 
 
 def compute(context: Context, units: Sequence[Unit]) -> Iterator[Finished]:

@@ -88,7 +88,7 @@ def estimate(of: Quantities) -> Estimate | None:
         tokens=tokens,
         by="forward" if wanted.tokens else None,
         gigabytes=clouds * 2e-5,
-        seconds=clouds * one * 1.5e-10,
+        seconds=clouds * (0.08 + one * 1.5e-10),
     )
 
 
