@@ -228,15 +228,16 @@ class Quantities:
             return math.nan
         shape, one = self.shape, self.study.sampling
         text = self.lengths.prompt + one.max_new_tokens
+        numbers: float
         if kind == "sampling":
             rows, size = self.study.engine.rows, self._sampling_bytes
             numbers = (shape.parameters + rows * text * shape.kept_a_token) * size
             numbers += rows * shape.vocab_size * 4 * _LOGITS
         else:
             between = 8 * shape.d_model + 3 * shape.d_mlp + 4 * shape.n_heads * shape.head_dim
-            rows = max(text, _BATCH_TOKENS)
-            numbers = 4 * (shape.parameters + text * shape.kept_a_token + rows * between)
-            numbers += 4 * _LOGITS * min(rows, _BATCH_TOKENS) * shape.vocab_size
+            read = max(text, _BATCH_TOKENS)
+            numbers = 4 * (shape.parameters + text * shape.kept_a_token + read * between)
+            numbers += 4 * _LOGITS * _BATCH_TOKENS * shape.vocab_size
         return numbers * self.study.engine.workers * 1e-9
 
 

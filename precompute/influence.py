@@ -45,7 +45,7 @@ def as_read(
     return encoded["input_ids"], dict(zip([chunk["chunk_id"] for chunk in chunks], spans, strict=True))
 
 
-def n_readings(of: Quantities) -> int:
+def n_readings(of: Quantities) -> float:
     """For the plan."""
     wanted = of.study.influence
     n_cots = 0 if wanted is None else of.n_cots if wanted.cots is None else min(wanted.cots, of.n_cots)

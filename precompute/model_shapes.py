@@ -117,7 +117,7 @@ def _of_cache(model: Model) -> Shape | None:
 
 def _config(
     family: str, width: int, layers: int, heads: int, kv: int, head: int, mlp: int, vocabulary: int, tied: bool
-):
+) -> dict[str, Any]:
     return {
         "model_type": family,
         "hidden_size": width,

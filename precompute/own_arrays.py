@@ -222,7 +222,9 @@ def _chain(given: Mapping[str, Any], number: int, samples: Counter[tuple[str, st
     if "correct" in given and not isinstance(given["correct"], (bool, np.bool_)):
         raise ArraysError(f"{at}: correct is {given['correct']!r}; True, False or nothing was expected.")
     level = given.get("level")
-    if level is not None and (isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or float(level) % 1):
+    if level is not None and (
+        isinstance(level, bool) or not isinstance(level, (int, float, np.number)) or float(level) % 1
+    ):
         raise ArraysError(f"{at}: level is {level!r}; a whole number was expected.")
     model_id = _model_id(given["model"])
     problem_id = stable_id("p", STAGE, given["problem"], given.get("truth"))

@@ -18,9 +18,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
+import pyarrow as pa
 
 from backend.cot.answers import Judge
 from backend.errors import AnchorscopeError
@@ -186,7 +187,8 @@ def _importances(store: Store, metric: Metric, settings: Study) -> Iterator[dict
             texts = {chunk["chunk_id"]: chunk["text"] for chunk in chunks[cot]}
             seed = seed_for(settings.seed, "importance", cot)
             tables = importance_tables(cot, texts, store.rollouts_of(cot), judge, seed=seed, metrics=[metric.name])
-            yield from _plain(tables["importance"].to_pandas())
+            measured = cast(pa.Table, tables["importance"])
+            yield from _plain(measured.to_pandas())
 
 
 def _values(store: Store, column: GeometryColumn) -> list[dict[str, Any]]:

@@ -123,7 +123,7 @@ def estimate(of: Quantities) -> Estimate | None:
 
 def estimated(of: Quantities, stage: str, n_percents: int) -> Estimate | None:
     """What `stage` costs, which zeroes features at so many k."""
-    n_models, tokens = len(of.study.pair), 0
+    n_models, tokens = len(of.study.pair), 0.0
     asked = [wanted for wanted in of.study.crosscoder if wanted.ablation_nrn]
     if n_models != 2 or not asked:
         return None

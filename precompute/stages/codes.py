@@ -45,7 +45,7 @@ def units(context: Context) -> list[Unit]:
 def estimate(of: Quantities) -> Estimate | None:
     if not of.study.crosscoder:
         return None
-    n_models, gigabytes, tokens = len(of.study.pair), 0.0, 0
+    n_models, gigabytes, tokens = len(of.study.pair), 0.0, 0.0
     for wanted in of.study.crosscoder:
         dense = wanted.n_features * 12e-9 if KINDS[wanted.kind].is_signed and wanted.dictionary is None else 0.0
         gigabytes += of.read * (6e-7 + dense)  # a linear dictionary keeps every code

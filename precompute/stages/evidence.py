@@ -67,7 +67,8 @@ def estimate(of: Quantities) -> Estimate | None:
     if wanted is None:
         return None
     columns = len(wanted.positions) * (3 * len(of.study.sweep.kinds) + _COLUMNS_OF_G) + _COLUMNS_OF_CLOUDS
-    of_paths = 0 if of.study.paths is None else _COLUMNS_OF_PATHS * len(of.study.paths.layers or range(of.layers))
+    paths = of.study.paths
+    of_paths = 0 if paths is None else _COLUMNS_OF_PATHS * (of.layers if paths.layers is None else len(paths.layers))
     rows = 2 * n_models * (n_layers * columns + of_paths) * _IMPORTANCES
     seconds = rows * (_PAIR_SECONDS + (wanted.n_bootstrap + wanted.n_permutations) * _DRAW_SECONDS)
     return of.line(NAME, n_models * (n_layers + 1), gigabytes=rows * 2e-6, seconds=seconds)

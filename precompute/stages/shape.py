@@ -1,5 +1,6 @@
 """The shape of the clouds of activations, layer by layer: of all chunks, of each category's, and of tokens."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,8 @@ def estimate(of: Quantities) -> Estimate | None:
     n_models = max(len(of.study.models), 1)
     clouds = n_models * n_layers * (1 + bool(wanted.tokens))
     points = of.n_chunks / n_models
-    one = points * min(points, of.width) * of.width * (of.n_problems + 2 * wanted.draws)
+    known_problems = math.nan if of.n_problems is None else of.n_problems
+    one = points * min(points, of.width) * of.width * (known_problems + 2 * wanted.draws)
     tokens = min(wanted.tokens / _TOKENS_A_COT, of.n_cots / n_models) * n_models * of.read / max(of.n_cots, 1)
     return of.line(
         NAME,
