@@ -48,7 +48,7 @@ def test_the_intervention_is_said_in_a_sentence_and_the_curve_has_its_controls(o
         ({"beta": "nan"}, "a number was expected"),
         ({"beta": "inf"}, "a number was expected"),
         ({"layer": "99"}, "(layer)"),
-        ({"direction": "nonsense"}, "(direction); it was ignored"),
+        ({"direction": "nonsense"}, "Not here: direction nonsense"),
         ({"run": "x0123456789ab"}, "This run is not known here"),
         ({"direction": "file"}, "Choose a file"),
     ],

@@ -61,7 +61,7 @@ def test_the_plan_says_whose_rule_was_raised_and_what_that_costs(tmp_path):
     assert raised_rules(None, folder, stages=[stage(1)]) == []
     (again,) = raised_rules(None, folder, stages=[stage(2)])
     assert again == Raised("counts", 1, 2, 1)
-    assert what_it_costs(again, [Estimate("counts", 2, 1, 0, 3.0, 0.0)]).endswith(
-        "raised from 1 to 2: 1 units are computed again, in about 1.5 minutes"
+    assert what_it_costs(again, [Estimate("counts", 2, 1, 0, 180.0, 0.0)]).endswith(
+        "raised from 1 to 2: 1 units are computed again, in about 1.5 minutes of a core"
     )
     assert what_it_costs(again, []).endswith("for a time that is unknown")
