@@ -1,8 +1,8 @@
 """A study as one point among others: few numbers a model, each with its interval, n and null, to be drawn by the
 model's size, its seed, or its step of training.
 
-1. Mean NRN: over the features that fire of a dictionary of two models, under the distilled one. The interval draws
-   features anew; shared features have 0.5.
+1. Mean NRN: over the features that fire of a dictionary of two models, the one nearest half depth, under the distilled
+   one. The interval draws features anew; shared features have 0.5.
 2. Parallelogram ratio: geometric mean over classes of word pairs of loss over that of shuffled pairs, in one space:
    centred words where the study has them, fewest components, the layer nearest half depth. 1 is what shuffled pairs
    have.
@@ -69,7 +69,12 @@ def points(store: Store, study: str) -> list[Point]:
     """Every quantity of every model of the study that any is known of; unknown ones too."""
     models = store.whole_table("models").to_pandas().sort_values(["name", "model_id"], ignore_index=True)
     short, seeds = short_names(models), store.seeds()
-    measured = [*_nrn(store), *_parallelograms(store, models), *_tails(store, models), *_steepness(store, models)]
+    measured = [
+        *_nrn(store, models),
+        *_parallelograms(store, models),
+        *_tails(store, models),
+        *_steepness(store, models),
+    ]
     measured += _accuracies(store)
     found = []
     for row in models.to_dict("records"):
@@ -117,9 +122,10 @@ def step_of(model: dict[str, Any]) -> int | None:
     return None
 
 
-def _nrn(store: Store) -> Iterator[dict[str, Any]]:
+def _nrn(store: Store, models: pd.DataFrame) -> Iterator[dict[str, Any]]:
     rows = store.nrn_of_features()
     for model_id, own in rows.groupby("model_id"):
+        own = half_deep(own, model_id, models)
         first = own[own["dictionary_id"] == own["dictionary_id"].iloc[0]]
         low, high = bootstrap_mean(first["nrn_l2"].to_numpy(float), n_bootstrap=200)
         yield {
@@ -132,7 +138,7 @@ def _nrn(store: Store) -> Iterator[dict[str, Any]]:
             "of": "features that fire",
             "null_low": 0.5,
             "null_high": 0.5,
-            "where": f"layer {first['layer'].iloc[0]}",
+            "where": f"layer {first['layer'].iloc[0]}, dictionary {first['dictionary_id'].iloc[0]}",
         }
 
 
@@ -142,7 +148,7 @@ def _parallelograms(store: Store, models: pd.DataFrame) -> Iterator[dict[str, An
         own = own[own["cleaning"] == (_CLEANING if (own["cleaning"] == _CLEANING).any() else own["cleaning"].min())]
         own = own[own["fitted_on"] == own["fitted_on"].min()]
         own = own[own["components"] == own["components"].min()]
-        own = _half_deep(own, model_id, models)
+        own = half_deep(own, model_id, models)
         for row in over_classes(own.assign(role="")).itertuples():
             yield {
                 "quantity": "parallelogram",
@@ -165,7 +171,7 @@ def _tails(store: Store, models: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for model_id, own in rows.groupby("model_id"):
         own = own[own["kind"] == ("dictionary" if (own["kind"] == "dictionary").any() else own["kind"].min())]
         own = own[own["subset"] == ("live" if (own["subset"] == "live").any() else "all")]
-        for row in _half_deep(own, model_id, models).head(1).to_dict("records"):
+        for row in half_deep(own, model_id, models).head(1).to_dict("records"):
             layer = "" if pd.isna(row["layer"]) else f", layer {int(row['layer'])}"
             yield {
                 "quantity": "tail",
@@ -191,7 +197,7 @@ def _steepness(store: Store, models: pd.DataFrame) -> Iterator[dict[str, Any]]:
         own = own[own["convention"] == convention]
         own = own[own["kind"] == (_KIND if (own["kind"] == _KIND).any() else own["kind"].min())]
         own = own[own["position"] == (_POSITION if (own["position"] == _POSITION).any() else own["position"].min())]
-        for row in _half_deep(own, model_id, models).head(1).to_dict("records"):
+        for row in half_deep(own, model_id, models).head(1).to_dict("records"):
             yield {
                 "quantity": "association",
                 "model_id": model_id,
@@ -224,7 +230,7 @@ def _accuracies(store: Store) -> Iterator[dict[str, Any]]:
         }
 
 
-def _half_deep(rows: pd.DataFrame, model_id: Any, models: pd.DataFrame) -> pd.DataFrame:
+def half_deep(rows: pd.DataFrame, model_id: Any, models: pd.DataFrame) -> pd.DataFrame:
     """The rows of the layer nearest half depth; of an unknown depth, of the middle one of the layers there are."""
     if rows["layer"].isna().all():
         return rows

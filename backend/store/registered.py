@@ -2,8 +2,8 @@
 registered, or whose values a notebook handed over, as the studies say them that this process has opened.
 
 Their code may be elsewhere, or nowhere: here they have a name, a label, a unit and a meaning, and no way to be
-computed.
-Two studies may say different words of one name: those of the study that was opened last stand.
+computed. Two studies may say different words of one name; then nobody here knows whose are meant, and the name stands
+for itself.
 """
 
 import re
@@ -34,17 +34,20 @@ class Words:
     came: str  # how its values came to be, in a sentence
 
 
-_KNOWN: dict[tuple[str, str], Words] = {}
+_KNOWN: dict[str, dict[tuple[str, str], Words]] = {}  # by the study that says them
 
 
-def learn(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Take in rows of the table `registered`; one with a name that none of ours could have is passed over."""
+def learn(study: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Take in rows of the table `registered` of a study, in place of what it said before; one with a name that none of
+    ours could have is passed over.
+    """
+    said = {}
     for row in rows:
-        name = str(row["name"])
+        kind, name = str(row["kind"]), str(row["name"])
         if NAME.fullmatch(name):
             colour = row["colour"] if isinstance(row["colour"], str) and _COLOUR.fullmatch(row["colour"]) else None
-            _KNOWN[str(row["kind"]), name] = Words(
-                str(row["kind"]),
+            said[kind, name] = Words(
+                kind,
                 name,
                 safe(row["own_label"]) or safe(name),
                 safe(row["unit"]) or "value",
@@ -53,6 +56,7 @@ def learn(rows: Iterable[Mapping[str, Any]]) -> None:
                 colour,
                 _came(row),
             )
+    _KNOWN[study] = said
 
 
 def safe(text: object) -> str:
@@ -62,7 +66,12 @@ def safe(text: object) -> str:
 
 def words_of(kind: str, name: str) -> Words | None:
     """None where no study that was opened here says anything of it."""
-    return _KNOWN.get((kind, name))
+    found = {said[kind, name] for said in list(_KNOWN.values()) if (kind, name) in said}
+    if len(found) < 2:
+        return next(iter(found), None)
+    return Words(
+        kind, name, name, "value", "Studies that are open here say different things of this name.", True, None, ""
+    )
 
 
 def meaning_of(kind: str, name: str) -> str:

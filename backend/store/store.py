@@ -212,7 +212,7 @@ class Store(
         if "registered" not in self.later:
             with contextlib.suppress(AnchorscopeError), self._noticing_damage():
                 rows = self._connection.cursor().execute("SELECT * FROM registered ORDER BY kind, name").df()
-                registered.learn(rows.to_dict("records"))
+                registered.learn(str(self.path), rows.to_dict("records"))
 
     def rules(self) -> dict[str, int]:
         """By stage, the oldest rule that made a unit of this generation; empty where it is older than they are noted,

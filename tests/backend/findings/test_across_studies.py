@@ -3,9 +3,10 @@
 from contextlib import closing
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from backend.findings.across_studies import QUANTITIES, frame_of, points, size_of, step_of
+from backend.findings.across_studies import QUANTITIES, frame_of, half_deep, points, size_of, step_of
 from backend.store.store import Store
 from tests import parallelogram_study, small_dictionary, small_study
 
@@ -33,7 +34,8 @@ def test_nrn_is_the_mean_over_features_that_fire(rows):
     (one,) = found[(found["quantity"] == "nrn") & found["value"].notna()].to_dict("records")
     fires = store.frame("SELECT nrn_l2, dictionary_id FROM features WHERE frequency > 0 OR frequency IS NULL")
     by_dictionary = fires.groupby("dictionary_id")["nrn_l2"].agg(["mean", "count"])
-    assert (np.isclose(by_dictionary["mean"], one["value"]) & (by_dictionary["count"] == one["n"])).any()
+    (named,) = [name for name in by_dictionary.index if name in one["where"]]
+    assert np.isclose(by_dictionary["mean"][named], one["value"]) and by_dictionary["count"][named] == one["n"]
     assert one["low"] < one["value"] < one["high"] and one["null_low"] == one["null_high"] == 0.5
 
 
@@ -80,3 +82,10 @@ def test_a_step_is_that_of_the_checkpoint():
     assert step_of({"name": "runs/checkpoint-500", "revision": None}) == 500
     assert step_of({"name": "EleutherAI/pythia-70m", "revision": "step1000"}) == 1000
     assert step_of({"name": "m", "revision": "abc"}) is None
+
+
+def test_of_several_layers_the_one_nearest_half_depth_speaks_for_the_model():
+    models = pd.DataFrame({"model_id": ["m"], "n_layers": [30]})
+    rows = pd.DataFrame({"layer": [29, 12, 24, 12], "value": [1, 2, 3, 4]})
+    assert half_deep(rows, "m", models)["value"].tolist() == [2, 4]
+    assert half_deep(rows, "unknown", models)["value"].tolist() == [3]  # the middle one of those there are
